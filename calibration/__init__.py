@@ -1,0 +1,1 @@
+"""Offline: makes a product revision from pictures; needs torch."""

@@ -1,0 +1,440 @@
+"""Makes a product revision from pictures: fit, export, hold-out, threshold, golden set, bundle.
+
+The threshold is found on scores of the exported graph in the runtime the line will use, so it
+can't differ from what the line sees; torch only has to agree with it, which is checked here too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from time import monotonic
+from typing import overload
+
+import cv2
+import numpy as np
+import torch
+
+import inspectd
+from calibration.backbones import Backbone
+from calibration.dataset import (
+    Sample,
+    digest_of,
+    find_good,
+    find_holdout,
+    refuse_identical,
+)
+from calibration.evaluate import (
+    Scored,
+    arrays,
+    maps_and_masks,
+    pixel_figures,
+    score_one,
+    score_samples,
+)
+from calibration.graph import ScoringGraph, export_onnx
+from calibration.metrics import auroc
+from calibration.report import (
+    CalibrationReport,
+    ReportCase,
+    choose_cases,
+    render_calibration_report,
+)
+from calibration.scorers import Report, Scorer
+from calibration.simulate import simulate_defect
+from calibration.thresholds import calibrate_threshold, describe, pixel_f1_threshold
+from inspectd.core.bundle import (
+    HOLDOUT,
+    MODEL,
+    REPORT,
+    SCHEMA_VERSION,
+    Bundle,
+    DatasetPart,
+    GoldenPart,
+    Graph,
+    Manifest,
+    RecipePart,
+    ThresholdPart,
+    sha256_of,
+    write_manifest,
+)
+from inspectd.core.contracts import Runtime
+from inspectd.core.errors import BundleError, DatasetError, ImageSizeError
+from inspectd.core.images import image_size, read_image
+from inspectd.core.preprocess import Preprocessing, prepare
+from inspectd.core.records import ImageArray, Threshold
+from inspectd.core.store import ProductStore
+from inspectd.runtimes import open_runtime
+
+PARITY = 1e-4
+"""Largest difference between torch's score and the runtime's that is called the same model."""
+GOLDEN_TOLERANCE = 1e-3
+GOLDEN_EACH = 4
+"""Golden pictures of good parts, and as many of defects."""
+HOLDOUT_SHARE = 0.2
+HOLDOUT_LEAST = 15
+"""Good pictures kept apart at least, if that leaves two thirds to learn from."""
+HOLDOUT_MOST = 60
+CASES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the user asks for."""
+
+    product: str
+    images: Path
+    holdout: Path | None
+    resize: tuple[int, int]
+    """(H, W) pixels."""
+    crop: tuple[int, int]
+    """(H, W) pixels."""
+    seed: int
+    runtime: str = "auto"
+    threads: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Holdout:
+    """The scored hold-out set."""
+
+    scored: tuple[Scored, ...]
+    basis: str
+    """`real` or `simulated` defects."""
+
+
+class PreparedImages(Sequence[ImageArray]):
+    """Pictures on disk that are read and prepared one at a time; (H, W, 3) uint8 RGB each."""
+
+    def __init__(self, paths: Sequence[Path], preprocessing: Preprocessing) -> None:
+        self.paths = paths
+        self.preprocessing = preprocessing
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @overload
+    def __getitem__(self, index: int) -> ImageArray: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[ImageArray]: ...
+    def __getitem__(self, index: int | slice) -> ImageArray | Sequence[ImageArray]:
+        if isinstance(index, slice):
+            return PreparedImages(self.paths[index], self.preprocessing)
+        try:
+            return prepare(read_image(self.paths[index]), self.preprocessing)
+        except ImageSizeError as error:
+            raise DatasetError(f"{self.paths[index]}: {error}") from error
+
+
+def calibrate(
+    request: Request, scorer: Scorer, backbone: Backbone, store: ProductStore, report: Report
+) -> Bundle:
+    """Makes a revision, activates it and returns it; on any failure the store is as before.
+
+    Raises:
+        DatasetError: the pictures can't serve; the message says why.
+        ImageError: a picture can't be read.
+        BundleError: the exported graph disagrees with torch.
+        RuntimeUnavailableError: no runtime to find the threshold with.
+    """
+    started = monotonic()
+    train_paths, held_back = split_good(find_good(request.images), request)
+    samples = _holdout_samples(request, held_back)
+    sizes = _source_sizes([*train_paths, *(sample.path for sample in samples)], report)
+    preprocessing = Preprocessing(
+        resize=request.resize,
+        crop=request.crop,
+        source_size=sizes[0] if len(sizes) == 1 else None,
+    )
+    train = PreparedImages(train_paths, preprocessing)
+    refuse_identical([train[i] for i in np.unique(np.linspace(0, len(train) - 1, 16, dtype=int))])
+    fitted = scorer.fit(train, backbone, request.seed, report)
+    with store.staging(request.product) as folder:
+        graph = ScoringGraph(backbone, fitted.head, request.crop)
+        report("exporting", 0, 1)
+        export_onnx(graph, folder / MODEL)
+        report("exporting", 1, 1)
+        target = Graph(folder / MODEL, request.crop)
+        with open_runtime(target, request.runtime, request.threads) as runtime:
+            holdout = _score_holdout(request, samples, preprocessing, runtime, report)
+            runtime_name = runtime.name
+        report("checking and writing the revision", 0, 1)
+        golden = choose_golden(holdout.scored)
+        worst = check_parity(graph, golden, folder)
+        threshold = find_threshold(holdout)
+        facts = {
+            **_facts(request, scorer, backbone, train_paths),
+            **fitted.facts,
+            "runtime of the threshold": runtime_name,
+            "torch against runtime": f"at most {worst:.1e} apart in score",
+            "calibrated in": f"{monotonic() - started:.0f} s",
+        }
+        revision = store.next_revision(
+            request.product, _digest(folder / MODEL, threshold, preprocessing)
+        )
+        remarks = (*describe(threshold), *_overlap_remark(train_paths, samples))
+        _write_holdout(folder, holdout.scored)
+        goldens = _write_golden(folder, golden)
+        page = _report(request.product, revision, threshold, holdout, remarks, facts)
+        (folder / REPORT).write_text(page, encoding="utf-8")
+        manifest = Manifest(
+            schema_version=SCHEMA_VERSION,
+            product=request.product,
+            revision=revision,
+            created_at=datetime.now(UTC),
+            recipe=RecipePart(
+                scorer=scorer.name,
+                backbone=backbone.name,
+                backbone_sha256=backbone.sha256,
+                seed=request.seed,
+                options=scorer.options(),
+            ),
+            preprocessing=preprocessing,
+            threshold=ThresholdPart.model_validate(asdict(threshold)),
+            remarks=remarks,
+            metrics=_metrics(holdout),
+            dataset=_dataset(train_paths, holdout, sizes),
+            golden=goldens,
+            golden_tolerance=GOLDEN_TOLERANCE,
+            tools={**_tools(), "runtime": runtime_name},
+            files={
+                file.relative_to(folder).as_posix(): sha256_of(file)
+                for file in sorted(folder.rglob("*"))
+                if file.is_file()
+            },
+        )
+        write_manifest(folder, manifest)
+        bundle = store.commit(request.product, folder, revision)
+        report("checking and writing the revision", 1, 1)
+    store.activate(request.product, revision)
+    return bundle
+
+
+def split_good(good: list[Path], request: Request) -> tuple[list[Path], list[Path]]:
+    """Training pictures and, where no hold-out folder is given, those kept apart for it."""
+    if request.holdout is not None:
+        return good, []
+    least = min(HOLDOUT_LEAST, len(good) // 3)
+    count = min(HOLDOUT_MOST, max(2, least, round(HOLDOUT_SHARE * len(good))))
+    rng = np.random.default_rng(request.seed)
+    kept = set(rng.choice(len(good), count, replace=False).tolist())
+    train = [path for index, path in enumerate(good) if index not in kept]
+    return train, [good[index] for index in sorted(kept)]
+
+
+def simulated_holdout(
+    held_back: Sequence[Sample],
+    preprocessing: Preprocessing,
+    runtime: Runtime,
+    seed: int,
+    report: Report,
+) -> list[Scored]:
+    """Scores kept-apart good pictures, each as it is and with a simulated defect.
+
+    As many defects as good parts: with many more, failing everything has the highest F1.
+    """
+    rng = np.random.default_rng(seed)
+    images = PreparedImages([sample.path for sample in held_back], preprocessing)
+    scored: list[Scored] = []
+    clean = np.zeros(preprocessing.crop, dtype=np.uint8)
+    for index, sample in enumerate(held_back):
+        image = images[index]
+        scored.append(score_one(sample.name, "good", image, clean, runtime))
+        defect = simulate_defect(image, rng)
+        name = f"simulated/{sample.path.name}"
+        scored.append(score_one(name, "simulated", defect.image, defect.mask, runtime))
+        report("scoring the hold-out set", index + 1, len(held_back))
+    return scored
+
+
+def find_threshold(holdout: Holdout) -> Threshold:
+    """Image and pixel threshold of a scored hold-out set."""
+    scores, is_defect = arrays(holdout.scored)
+    pixel = pixel_f1_threshold(*maps_and_masks(holdout.scored))
+    return calibrate_threshold(scores, is_defect, basis=holdout.basis, pixel=pixel)
+
+
+def choose_golden(scored: Sequence[Scored]) -> list[Scored]:
+    """Pictures over the whole range of scores of good parts and of defects."""
+    chosen = []
+    for wanted in (False, True):
+        ranked = sorted((s for s in scored if s.is_defect is wanted), key=lambda s: s.score)
+        picks = np.unique(np.linspace(0, len(ranked) - 1, GOLDEN_EACH, dtype=int))
+        chosen += [ranked[pick] for pick in picks]
+    return chosen
+
+
+def check_parity(graph: ScoringGraph, golden: Sequence[Scored], folder: Path) -> float:
+    """Largest difference in score between torch and the runtime on the golden pictures.
+
+    Raises:
+        BundleError: it is more than `PARITY`.
+    """
+    worst = 0.0
+    with torch.inference_mode():
+        for one in golden:
+            _, score = graph(torch.tensor(one.image[None]))  # a copy: pictures are read-only
+            worst = max(worst, abs(float(score) - one.score))
+    if worst > PARITY:
+        raise BundleError(
+            folder,
+            f"the exported graph's scores differ from torch's by {worst:.1e} (at most "
+            f"{PARITY:.0e} is allowed); calibrate with --runtime onnxruntime and report this",
+        )
+    return worst
+
+
+def _holdout_samples(request: Request, held_back: list[Path]) -> list[Sample]:
+    if request.holdout is None:
+        return [Sample(path, "good") for path in held_back]
+    return find_holdout(request.holdout)
+
+
+def _score_holdout(
+    request: Request,
+    samples: list[Sample],
+    preprocessing: Preprocessing,
+    runtime: Runtime,
+    report: Report,
+) -> Holdout:
+    if request.holdout is None:
+        scored = simulated_holdout(samples, preprocessing, runtime, request.seed, report)
+        return Holdout(tuple(scored), "simulated")
+    scored = score_samples(
+        samples,
+        preprocessing,
+        runtime,
+        lambda done, total: report("scoring the hold-out set", done, total),
+    )
+    return Holdout(tuple(scored), "real")
+
+
+def _source_sizes(paths: Sequence[Path], report: Report) -> list[tuple[int, int]]:
+    """Distinct (H, W) of the pictures, most frequent first."""
+    counts: dict[tuple[int, int], int] = {}
+    for index, path in enumerate(paths):
+        size = image_size(path)
+        counts[size] = counts.get(size, 0) + 1
+        report("checking pictures", index + 1, len(paths))
+    return sorted(counts, key=lambda size: -counts[size])
+
+
+def _overlap_remark(train: Sequence[Path], samples: Sequence[Sample]) -> tuple[str, ...]:
+    """Warns where a hold-out picture was learned from: its score is then too low."""
+    known = {sha256_of(path) for path in train}
+    twice = sum(sha256_of(sample.path) in known for sample in samples)
+    if not twice:
+        return ()
+    return (
+        f"Warning: {twice} picture(s) of the hold-out set are also among those learned from, so "
+        "their scores are too low; remove them from one of the two.",
+    )
+
+
+def _write_holdout(folder: Path, scored: Sequence[Scored]) -> None:
+    rows = [{"name": s.name, "label": s.label, "score": s.score} for s in scored]
+    (folder / HOLDOUT).write_text(json.dumps(rows, indent=0), encoding="utf-8")
+
+
+def _write_golden(folder: Path, golden: Sequence[Scored]) -> tuple[GoldenPart, ...]:
+    (folder / "golden").mkdir()
+    parts = []
+    for index, one in enumerate(golden):
+        name = f"golden/{index:02d}.png"
+        cv2.imwrite(str(folder / name), cv2.cvtColor(one.image, cv2.COLOR_RGB2BGR))
+        parts.append(GoldenPart(file=name, label=one.label, score=one.score))
+    return tuple(parts)
+
+
+def _report(
+    product: str,
+    revision: str,
+    threshold: Threshold,
+    holdout: Holdout,
+    remarks: tuple[str, ...],
+    facts: dict[str, str],
+) -> str:
+    scores, _ = arrays(holdout.scored)
+    labels = tuple(one.label for one in holdout.scored)
+    cases = []
+    for group, indexes in choose_cases(scores, labels, threshold.image, CASES).items():
+        for index in indexes:
+            one = holdout.scored[index]
+            mask = one.mask if one.is_defect else None
+            cases.append(
+                ReportCase(group, one.name, one.label, one.score, one.image, one.anomaly_map, mask)
+            )
+    return render_calibration_report(
+        CalibrationReport(
+            product=product,
+            revision=revision,
+            created_at=datetime.now(UTC),
+            threshold=threshold,
+            scores=scores,
+            labels=labels,
+            names=tuple(one.name for one in holdout.scored),
+            cases=tuple(cases),
+            remarks=remarks,
+            facts=facts,
+        )
+    )
+
+
+def _metrics(holdout: Holdout) -> dict[str, float]:
+    scores, is_defect = arrays(holdout.scored)
+    return {"image_auroc": auroc(scores, is_defect), **pixel_figures(holdout.scored)}
+
+
+def _dataset(train: Sequence[Path], holdout: Holdout, sizes: list[tuple[int, int]]) -> DatasetPart:
+    defects = sum(one.is_defect for one in holdout.scored)
+    return DatasetPart(
+        sha256=digest_of(train),
+        n_train=len(train),
+        n_holdout_good=len(holdout.scored) - defects,
+        n_holdout_defect=defects,
+        source_sizes=tuple(sizes[:16]),
+    )
+
+
+def _facts(
+    request: Request, scorer: Scorer, backbone: Backbone, train: Sequence[Path]
+) -> dict[str, str]:
+    crop = f"{request.crop[0]} x {request.crop[1]}"
+    resize = f"{request.resize[0]} x {request.resize[1]}"
+    return {
+        "scorer": scorer.name,
+        "backbone": f"{backbone.name} ({backbone.sha256[:12]}…)",
+        "pictures learned from": str(len(train)),
+        "input (H x W)": crop if crop == resize else f"{resize}, centre {crop}",
+        "seed": str(request.seed),
+        **_tools(),
+    }
+
+
+def _tools() -> dict[str, str]:
+    packages = ("torch", "onnx", "scipy", "numpy", "opencv-python-headless")
+    return {
+        "inspectd": inspectd.__version__,
+        "python": platform.python_version(),
+        **{name: _version(name) for name in packages},
+    }
+
+
+def _version(package: str) -> str:
+    """A package's version; `other build` where it came under another name (opencv-python, say)."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "other build"
+
+
+def _digest(model: Path, threshold: Threshold, preprocessing: Preprocessing) -> str:
+    """Hash of what decides verdicts: the same pictures, seed and settings give the same."""
+    text = json.dumps([asdict(threshold), preprocessing.model_dump(mode="json")], sort_keys=True)
+    return hashlib.sha256((sha256_of(model) + text).encode()).hexdigest()

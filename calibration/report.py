@@ -1,0 +1,299 @@
+"""The page a quality engineer reads before a calibration goes to the line.
+
+One HTML file that needs nothing but itself: JPEG tiles as data URIs, plots as inline SVG, no
+script. Every rate stands beside the counts it comes from and its interval, and what the threshold
+would get wrong comes before what it gets right. The same report renders to the same bytes.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jinja2
+import matplotlib
+import numpy as np
+import numpy.typing as npt
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from calibration.intervals import rule_of_three, wilson
+from calibration.metrics import Confusion, auroc, confusion, precision_recall_f1_curve, roc_curve
+from inspectd.core import overlay
+from inspectd.core.records import ImageArray, MapArray, MaskArray, Threshold
+
+GOOD = "good"
+"""The label of a part without a defect; every other label is a kind of defect."""
+
+CaseGroup = Literal["escapes", "overkill", "nearest", "clearest", "typical"]
+"""Why a part is shown, in the order of the page."""
+
+_TILE = (256, 256)
+"""(H, W) of a sample picture in the page, in pixels."""
+_MARKED, _FOUND = (30, 136, 229), (233, 30, 99)
+"""Outlines, RGB: what a person or the simulator marked, what the pixel threshold finds."""
+_BLUE, _RED, _INK = "#2b6cb0", "#c2410c", "#1f2933"
+_PLOT_STYLE: Any = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,  # a kind of defect may be called "$5"
+    "font.size": 9,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": "#e4e9ee",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ReportCase:
+    """One hold-out part that is shown with its picture."""
+
+    group: CaseGroup
+    name: str
+    label: str
+    """`good` or the kind of defect."""
+    score: float
+    image: ImageArray
+    """(H, W) or (H, W, 3) RGB: what the model saw."""
+    anomaly_map: MapArray
+    """(H, W)."""
+    mask: MaskArray | None
+    """(H, W) the marked or simulated defect; None where there is none or it isn't marked."""
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationReport:
+    """Everything the page says."""
+
+    product: str
+    revision: str
+    created_at: datetime
+    """With zone; shown in UTC."""
+    threshold: Threshold
+    scores: npt.NDArray[np.float64]
+    """(N,) of the hold-out parts the threshold was found on."""
+    labels: tuple[str, ...]
+    """(N,) `good` or the kind of defect."""
+    names: tuple[str, ...]
+    """(N,)."""
+    cases: tuple[ReportCase, ...]
+    """Chosen with `choose_cases`."""
+    remarks: tuple[str, ...]
+    """Sentences: what the threshold rests on, and warnings."""
+    facts: Mapping[str, str]
+    """Scorer, backbone, seed, versions, timings: a table for whoever must reproduce it."""
+    score_kind: str = "anomaly score"
+    """What the score measures: the label of the plots' axis."""
+
+    def __post_init__(self) -> None:
+        if not len(self.scores) == len(self.labels) == len(self.names):
+            raise ValueError("pass one label and one name for each score")
+
+    @property
+    def is_defect(self) -> npt.NDArray[np.bool_]:
+        """(N,)."""
+        return np.array([label != GOOD for label in self.labels], np.bool_)
+
+
+class Rate(NamedTuple):
+    """`k` parts of `n`, and what that says of all parts to come, as fractions."""
+
+    k: int
+    n: int
+
+    @property
+    def value(self) -> float:
+        """The share itself."""
+        return self.k / self.n
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Wilson, 95 %."""
+        return wilson(self.k, self.n)
+
+
+def choose_cases(
+    scores: npt.NDArray[np.float64], labels: tuple[str, ...], threshold: float, limit: int
+) -> dict[CaseGroup, list[int]]:
+    """Which parts to show, by `CaseGroup`: at most `limit` indexes each, no part twice.
+
+    Escapes come lowest score first and overkill highest first, the worst in front. `nearest` is
+    half defects and half good parts, by distance to the threshold; `clearest` takes the highest
+    score of every kind of defect before the second of any; `typical` is good parts about their
+    median.
+    """
+    defective = np.array([label != GOOD for label in labels], np.bool_)
+    fails, margin = scores >= threshold, np.abs(scores - threshold)
+    hits = _ordered(defective & fails, margin)
+    passes = _ordered(~defective & ~fails, margin)
+    near_hits, near_passes = (limit + 1) // 2, limit // 2
+    nearest = sorted(hits[:near_hits] + passes[:near_passes], key=margin.__getitem__)
+    from_median = np.abs(scores - np.median(scores[~defective])) if passes else margin
+    typical = sorted(passes[near_passes:], key=from_median.__getitem__)
+    return {
+        "escapes": _ordered(defective & ~fails, scores)[:limit],
+        "overkill": _ordered(~defective & fails, -scores)[:limit],
+        "nearest": nearest,
+        "clearest": _by_turns(hits[near_hits:][::-1], labels)[:limit],
+        "typical": typical[:limit],
+    }
+
+
+def render_calibration_report(report: CalibrationReport) -> str:
+    """The page, as HTML that stands alone.
+
+    Raises:
+        DatasetError: the hold-out parts are all good or all defective.
+    """
+    loader = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
+    pages = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
+    with matplotlib.rc_context(_PLOT_STYLE):
+        return pages.get_template("report.html.j2").render(_context(report))
+
+
+def _context(report: CalibrationReport) -> dict[str, Any]:
+    """What the template prints."""
+    defective, scores = report.is_defect, report.scores
+    counts = confusion(scores, defective, report.threshold.image)
+    heat = overlay.heat_range([c.anomaly_map for c in report.cases], report.threshold.pixel)
+    return {
+        "report": report,
+        "created": f"{report.created_at.astimezone(UTC):%Y-%m-%d %H:%M UTC}",
+        "counts": counts,
+        "escapes": Rate(counts.escapes, counts.tp + counts.fn),
+        "overkill": Rate(counts.overkill, counts.tn + counts.fp),
+        "auroc": auroc(scores, defective),
+        "highest_good": float(scores[~defective].max()),
+        "lowest_defect": float(scores[defective].min()),
+        "rule_of_three": rule_of_three,
+        "kinds": _kinds(report),
+        "score_plot": _svg(_score_figure(report), "scores"),
+        "curve_plot": _svg(_curve_figure(report, counts), "curves"),
+        "heat": heat,
+        "heat_scale": overlay.jpeg_data_uri(overlay.heat_scale(12, 256)),
+        "tiles": [_tiles(case, report.threshold, heat) for case in report.cases],
+    }
+
+
+def _ordered(wanted: npt.NDArray[np.bool_], key: npt.NDArray[np.float64]) -> list[int]:
+    """Indexes of the wanted parts, lowest key first."""
+    return sorted(np.flatnonzero(wanted).tolist(), key=key.__getitem__)
+
+
+def _by_turns(indexes: list[int], labels: tuple[str, ...]) -> list[int]:
+    """The first of each label, then the second of each, and so on."""
+    mine = [labels[index] for index in indexes]
+    turn = {index: mine[:at].count(mine[at]) for at, index in enumerate(indexes)}
+    return sorted(indexes, key=turn.__getitem__)
+
+
+def _kinds(report: CalibrationReport) -> list[tuple[str, Rate, float]]:
+    """Each kind of defect, how often it is found and its lowest score; the most missed first."""
+    labels, rows = np.array(report.labels), []
+    for kind in sorted(set(report.labels) - {GOOD}):
+        scores = report.scores[labels == kind]
+        found = Rate(int(np.sum(scores >= report.threshold.image)), scores.size)
+        rows.append((kind, found, float(scores.min())))
+    return sorted(rows, key=lambda row: row[1].value)
+
+
+def _tiles(case: ReportCase, threshold: Threshold, heat: tuple[float, float]) -> dict[str, Any]:
+    """The case and its three pictures: as seen, under its heat, with outlines."""
+    outlined = case.image
+    if threshold.pixel is not None:
+        outlined = overlay.outline_mask(outlined, case.anomaly_map >= threshold.pixel, _FOUND)
+    if case.mask is not None:
+        outlined = overlay.outline_mask(outlined, case.mask, _MARKED)
+    hot = overlay.heat_overlay(case.image, case.anomaly_map, *heat)
+    fitted = (overlay.fit(picture, _TILE) for picture in (case.image, hot, outlined))
+    return {"case": case, "pictures": [overlay.jpeg_data_uri(picture) for picture in fitted]}
+
+
+def _score_figure(report: CalibrationReport) -> Figure:
+    """Histogram of good and defective parts; below it every part, a row for each kind."""
+    rows = [GOOD, *(kind for kind, _, _ in _kinds(report))]
+    figure = Figure(figsize=(9.6, 2.9 + 0.26 * len(rows)), layout="constrained")
+    bars, strip = figure.subplots(2, 1, sharex=True, height_ratios=(8, len(rows)))
+    _draw_bars(bars, report)
+    _draw_strip(strip, report, rows)
+    for axes in (bars, strip):
+        axes.axvline(report.threshold.image, color=_INK, lw=1.2, ls="--")
+    return figure
+
+
+def _draw_bars(axes: Axes, report: CalibrationReport) -> None:
+    """A bin ends at the threshold, so that no bar stands on both sides of it."""
+    cut, scores, above = report.threshold.image, report.scores, axes.get_xaxis_transform()
+    width = float(np.ptp(np.append(scores, cut))) / 40 or 1.0
+    first, last = np.floor((scores.min() - cut) / width), np.floor((scores.max() - cut) / width)
+    edges = (cut + width * np.arange(first, last + 2)).tolist()
+    axes.hist(scores[~report.is_defect], edges, color=_BLUE, alpha=0.75, label="good")
+    axes.hist(scores[report.is_defect], edges, color=_RED, alpha=0.65, label="defective")
+    axes.text(cut, 1.03, f"passes ◂ {cut:#.4g} ▸ fails", transform=above, ha="center", color=_INK)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_ylabel("parts")
+    axes.legend(loc="upper right")
+
+
+def _draw_strip(axes: Axes, report: CalibrationReport, rows: list[str]) -> None:
+    """A dot for each part, scattered within its row so that equal scores show."""
+    for row, label in enumerate(rows):
+        scores = report.scores[np.array(report.labels) == label]
+        heights = row + (np.arange(scores.size) * 0.618) % 1 * 0.5 - 0.25
+        colour = _BLUE if label == GOOD else _RED
+        axes.plot(scores, heights, "o", ms=3.2, mew=0, alpha=0.7, color=colour)
+    axes.set_yticks(range(len(rows)), rows)
+    axes.set(ylim=(len(rows) - 0.5, -0.5), xlabel=report.score_kind)
+
+
+def _curve_figure(report: CalibrationReport, counts: Confusion) -> Figure:
+    """What other thresholds would do: ROC, and precision, recall and F1."""
+    figure = Figure(figsize=(9.6, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    _draw_roc(left, report, counts)
+    _draw_f1(right, report, counts)
+    return figure
+
+
+def _draw_roc(axes: Axes, report: CalibrationReport, counts: Confusion) -> None:
+    """Found defects over rejected good parts, at every possible threshold."""
+    curve = roc_curve(report.scores, report.is_defect)
+    axes.fill_between(curve.fpr, curve.tpr, color=_BLUE, alpha=0.08, lw=0)
+    axes.plot(curve.fpr, curve.tpr, color=_BLUE, lw=1.8)
+    here = counts.fp / (counts.fp + counts.tn), counts.recall
+    axes.plot(*here, "o", color=_INK, ms=6, clip_on=False, label="at the threshold")
+    axes.set(xlabel="share of good parts rejected", ylabel="share of defects found")
+    axes.legend(loc="lower right")
+
+
+def _draw_f1(axes: Axes, report: CalibrationReport, counts: Confusion) -> None:
+    """Precision, recall and F1 over the threshold."""
+    curve = precision_recall_f1_curve(report.scores, report.is_defect)
+    styles = {"precision": (_BLUE, "--"), "recall": (_RED, "-."), "f1": (_INK, "-")}
+    for name, (colour, line) in styles.items():
+        # A value holds from its score down to the next lower one.
+        share = getattr(curve, name)
+        axes.step(curve.thresholds, share, line, where="post", color=colour, label=name)
+    axes.axvline(report.threshold.image, color=_INK, lw=1.2, ls="--")
+    axes.plot(report.threshold.image, counts.f1, "o", color=_INK, ms=6)
+    axes.set(xlabel=f"threshold on the {report.score_kind}", ylim=(0, 1.03))
+    axes.legend(loc="lower left")
+
+
+def _svg(figure: Figure, name: str) -> Markup:
+    """The figure as an SVG element, with ids of its own and the same bytes each time."""
+    text, nothing = io.StringIO(), dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    with matplotlib.rc_context({"svg.hashsalt": name}):
+        FigureCanvasSVG(figure).figure.savefig(text, format="svg", metadata=nothing)
+    element = "<svg " + text.getvalue().partition("<svg ")[2]  # without the XML prologue
+    for start in (' id="', '="#', "url(#"):
+        element = element.replace(start, f"{start}{name}-")
+    return Markup(element)  # noqa: S704 - matplotlib's own SVG; names in it are escaped there

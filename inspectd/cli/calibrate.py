@@ -1,0 +1,353 @@
+"""``inspectd calibrate``: from a folder of pictures to a product revision."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from inspectd.cli.options import (
+    WITH_HOLDOUT_LAYOUT,
+    JsonFile,
+    ProductOption,
+    RuntimeName,
+    RuntimeOption,
+    StateDir,
+    Threads,
+    open_store,
+)
+from inspectd.cli.output import (
+    Interrupted,
+    Report,
+    interruptible,
+    needs_calibration,
+    note,
+    require_writable,
+    show,
+    stages,
+    write_json,
+)
+from inspectd.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from calibration.backbones import Backbone
+    from inspectd.core.bundle import Bundle
+    from inspectd.core.store import ProductStore
+
+EXAMPLES = (
+    "inspectd calibrate --product bottle --images bottle",
+    "inspectd calibrate --product bottle --images good_parts --holdout labelled_parts",
+    "inspectd calibrate --product bottle --images bottle --backbone resnet18 --crop 224",
+    "inspectd calibrate --product bottle --images bottle --backbone weights.safetensors",
+)
+BUILTIN = "builtin"
+BUILTIN_NOTE = (
+    "note: backbone 'builtin' is a fixed bank of filters, not a trained network. It needs no "
+    "download and is a stop-gap: a trained one finds clearly more. Better: --backbone resnet18 "
+    "(fetched once, 45 MB) or --backbone FILE.safetensors"
+)
+MODEL, MACHINE = "Model", "Machine"
+"""Panels of the help."""
+
+
+class Head(StrEnum):
+    """The values of ``--head``."""
+
+    REWRITTEN = "rewritten"
+    PUBLISHED = "published"
+
+
+class Grid(StrEnum):
+    """The values of ``--grid``."""
+
+    FOUR = "4"
+    EIGHT = "8"
+
+
+def calibrate(
+    product: ProductOption,
+    images: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR", help="Pictures of good parts: a plain folder, or one with train/good/."
+        ),
+    ],
+    holdout: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help=f"Labelled pictures to find the threshold on: a folder {WITH_HOLDOUT_LAYOUT}; "
+            "masks in ground_truth/. Without it some good pictures are kept apart and defects are "
+            "simulated on them.",
+            show_default=False,
+        ),
+    ] = None,
+    scorer: Annotated[str, typer.Option(help="Scoring method.", rich_help_panel=MODEL)] = "protoad",
+    backbone: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="builtin, a network's name (resnet18, resnet34, resnet50, wide_resnet50_2: "
+            "fetched once), a .safetensors or .pth file, or NAME:FILE.",
+            rich_help_panel=MODEL,
+        ),
+    ] = BUILTIN,
+    input_size: Annotated[
+        int,
+        typer.Option(
+            min=32, max=4096, help="Pixels a side pictures are scaled to.", rich_help_panel=MODEL
+        ),
+    ] = 256,
+    crop: Annotated[
+        int | None,
+        typer.Option(
+            min=32,
+            max=4096,
+            help="Pixels a side of the centre that is kept (default: all).",
+            show_default=False,
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
+    seed: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Of every random choice: the same seed and pictures give the same revision.",
+            rich_help_panel=MODEL,
+        ),
+    ] = 0,
+    max_patches: Annotated[
+        int | None,
+        typer.Option(
+            min=100,
+            help="Patches that are clustered (default: what keeps calibration below 4 GiB).",
+            show_default=False,
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
+    max_prototypes: Annotated[
+        int, typer.Option(min=2, help="Clustering stops below so many.", rich_help_panel=MODEL)
+    ] = 10_000,
+    partition: Annotated[
+        int,
+        typer.Option(
+            help="0: where clustering stops; -1, -2 ...: coarser (faster on the line); 1, 2 ...: "
+            "counted from the finest.",
+            rich_help_panel=MODEL,
+        ),
+    ] = 0,
+    grid: Annotated[
+        Grid,
+        typer.Option(
+            help="Pixels from patch to patch: 4 as in the paper, or 8: about 3 times faster.",
+            rich_help_panel=MODEL,
+        ),
+    ] = Grid.FOUR,
+    head: Annotated[
+        Head,
+        typer.Option(
+            help="The same function, rewritten to be faster or as published.",
+            rich_help_panel=MODEL,
+        ),
+    ] = Head.REWRITTEN,
+    runtime: RuntimeOption = RuntimeName.AUTO,
+    threads: Threads = 0,
+    state_dir: StateDir = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Learn a product from pictures of good parts and make a revision of it for the line.
+
+    The threshold is found on the hold-out pictures; a folder called test/ is never read. The new
+    revision becomes the active one. Interrupting changes nothing.
+    """
+    started = monotonic()
+    require_writable(json_file)
+    if crop is not None and crop > input_size:
+        raise ConfigError(
+            f"--crop {crop} is larger than --input-size {input_size}; make it smaller"
+        )
+    if runtime is RuntimeName.OPENVINO_BF16:
+        raise ConfigError(
+            "--runtime: a threshold is found in fp32; evaluate and run may use openvino-bf16"
+        )
+    store = open_store(state_dir)
+    before = store.revisions(product)
+    if backbone == BUILTIN:
+        note(BUILTIN_NOTE, "yellow")
+    options = {
+        "max_patches": max_patches or 0,
+        "max_prototypes": max_prototypes,
+        "partition": partition,
+        "head": head.value,
+        "grid": int(grid.value),
+    }
+    request = {
+        "product": product,
+        "images": images,
+        "holdout": holdout,
+        "resize": (input_size, input_size),
+        "crop": (crop or input_size, crop or input_size),
+        "seed": seed,
+        "runtime": runtime.value,
+        "threads": threads,
+    }
+    try:
+        with interruptible() as check, stages() as progress:
+            bundle = _make(store, request, scorer, options, backbone, _checked(progress, check))
+    except Interrupted as stop:
+        _tell_interrupted(store, product, before)
+        raise typer.Exit(stop.exit_status) from stop
+    write_json(json_file, as_json(bundle, monotonic() - started))
+    show(_table(bundle))
+    for remark in bundle.manifest.remarks:
+        show(Text(remark, "yellow" if _is_warning(remark) else ""))
+    _show_next(bundle, state_dir)
+
+
+def as_json(bundle: Bundle, seconds: float) -> dict[str, Any]:
+    """What ``--json`` writes."""
+    from inspectd.core.bundle import REPORT
+
+    threshold = bundle.threshold
+    return {
+        "product": bundle.manifest.product,
+        "revision": bundle.manifest.revision,
+        "path": str(bundle.path),
+        "report": str(bundle.path / REPORT),
+        "threshold": threshold.image,
+        "pixel_threshold": threshold.pixel,
+        "basis": threshold.basis,
+        "f1": threshold.f1,
+        "precision": threshold.precision,
+        "recall": threshold.recall,
+        "escapes": threshold.escapes,
+        "overkill": threshold.overkill,
+        "n_good": threshold.n_good,
+        "n_defect": threshold.n_defect,
+        **bundle.manifest.metrics,
+        "runtime": bundle.manifest.tools.get("runtime"),
+        "remarks": list(bundle.manifest.remarks),
+        "seconds": round(seconds, 3),
+    }
+
+
+def _make(
+    store: ProductStore,
+    request: dict[str, Any],
+    scorer_name: str,
+    options: dict[str, Any],
+    backbone_name: str,
+    report: Report,
+) -> Bundle:
+    """Checks what is cheap to check, loads the libraries, and calibrates."""
+    with store.staging(request["product"]):
+        pass  # Whether it can be written is better known now than after minutes
+    with needs_calibration():
+        from calibration.dataset import find_good, find_labelled
+
+        find_good(request["images"])
+        if request["holdout"] is not None:
+            find_labelled(request["holdout"])
+        report("loading libraries", 0, 1)
+        from calibration.calibrate import Request
+        from calibration.calibrate import calibrate as make_revision
+        from calibration.scorers import scorer_named
+
+        scorer = scorer_named(scorer_name, **options)
+        _use_threads(request["threads"])
+    report("loading libraries", 1, 1)
+    backbone = _backbone(backbone_name, report)
+    return make_revision(Request(**request), scorer, backbone, store, report)
+
+
+def _backbone(name: str, report: Report) -> Backbone:
+    from calibration.backbones import load_backbone
+
+    stage = f"downloading {name} (KiB)"
+    return load_backbone(name, lambda done, total: report(stage, done >> 10, total >> 10))
+
+
+def _use_threads(threads: int) -> None:
+    """Holds torch to so many threads; 0 takes every core this process may use."""
+    import torch
+
+    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+
+
+def _checked(report: Report, check: Callable[[], None]) -> Report:
+    def reported(stage: str, done: int, total: int) -> None:
+        check()
+        report(stage, done, total)
+
+    return reported
+
+
+def _tell_interrupted(store: ProductStore, product: str, before: list[str]) -> None:
+    made = [revision for revision in store.revisions(product) if revision not in before]
+    if not made:
+        note("interrupted; nothing was changed", "yellow")
+    else:
+        note(
+            f"interrupted at the very end; revision {made[-1]} is complete. To use it: inspectd "
+            f"product activate {product} {made[-1]}",
+            "yellow",
+        )
+
+
+def _table(bundle: Bundle) -> Table:
+    threshold, metrics = bundle.threshold, bundle.manifest.metrics
+    table = Table(title=f"{bundle.manifest.product} {bundle.manifest.revision}", show_header=False)
+    table.add_column(style="bold")
+    table.add_column()
+    basis = f"{threshold.n_good} good, {threshold.n_defect} with {threshold.basis} defects"
+    pixel = "none" if threshold.pixel is None else f"{threshold.pixel:.6g}"
+    table.add_row("hold-out pictures", basis)
+    table.add_row("threshold", f"{threshold.image:.6g}, per pixel {pixel}")
+    table.add_row("F1", f"{threshold.f1:.3f}")
+    table.add_row("precision, recall", f"{threshold.precision:.3f}, {threshold.recall:.3f}")
+    escapes = rate(threshold.escapes, threshold.n_defect, threshold.escape_rate_interval)
+    overkill = rate(threshold.overkill, threshold.n_good, threshold.overkill_rate_interval)
+    table.add_row("escapes", escapes)
+    table.add_row("overkill", overkill)
+    for key, name in METRICS.items():
+        if key in metrics:
+            table.add_row(name, f"{metrics[key]:.3f}")
+    return table
+
+
+METRICS = {
+    "image_auroc": "image AUROC",
+    "pixel_auroc": "pixel AUROC",
+    "pixel_ap": "pixel AP",
+    "aupro": "PRO to FPR 0.3",
+}
+"""Keys of a manifest's metrics and of an evaluation to their names for people."""
+
+
+def rate(count: int, n: int, interval: tuple[float, float]) -> str:
+    """A count with its rate's 95 % interval: ``1 of 20 (0.9 to 23.6 % at 95 %)``."""
+    low, high = (100 * end for end in interval)
+    return f"{count} of {n} (rate {low:.1f} to {high:.1f} % at 95 %)"
+
+
+def _is_warning(remark: str) -> bool:
+    return remark.startswith("Warning") or "simulated" in remark
+
+
+def _show_next(bundle: Bundle, state_dir: Path | None) -> None:
+    from inspectd.core.bundle import REPORT
+
+    product = bundle.manifest.product
+    place = f" --state-dir {shlex.quote(str(state_dir))}" if state_dir else ""
+    show(Text.assemble(("report  ", "bold"), str(bundle.path / REPORT)))
+    show(Text("next", "bold"))
+    show(Text(f"  inspectd evaluate --product {product} --images FOLDER{place}"))
+    show(Text("  inspectd run --config FILE"))

@@ -1,0 +1,63 @@
+"""``inspectd run`` and ``inspectd check-config``: the daemon and its configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ConfigOption = Annotated[
+    Path,
+    typer.Option("--config", "-c", help="The station's TOML file.", dir_okay=False),
+]
+DEFAULT_CONFIG = Path("/etc/inspectd/inspectd.toml")
+RUN_EXAMPLES = (
+    "inspectd run --config inspectd.toml",
+    "INSPECTD_MQTT__HOST=broker.plant inspectd run -c inspectd.toml",
+    "mosquitto_sub -h broker.plant -t 'inspectd/v1/#' -v",
+)
+CHECK_EXAMPLES = ("inspectd check-config --config inspectd.toml",)
+
+
+def run(config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Runs the station in the foreground until SIGTERM; SIGHUP reads the configuration again.
+
+    Under systemd it reports readiness once camera, model and warm-up are done. Exit status: 0
+    after a stop that was asked for or at the camera's end, 1 after a failure, 2 for a wrong
+    configuration.
+    """
+    from inspectd.core.config import load_settings
+    from inspectd.daemon.logs import configure_logs
+    from inspectd.daemon.station import Station
+
+    configure_logs(load_settings(config).log_level)
+    raise typer.Exit(Station(config).run())
+
+
+def check_config(config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Checks the configuration and what it names, without touching camera or broker."""
+    from inspectd.cli.output import show
+    from inspectd.core.config import load_product_settings, load_settings
+    from inspectd.core.errors import ConfigError
+    from inspectd.core.paths import state_dir
+    from inspectd.core.store import ProductStore
+    from inspectd.publishers.connection import tls_context
+
+    settings = load_settings(config)
+    product = load_product_settings(config, settings.product)
+    if not settings.camera.path.is_dir():
+        raise ConfigError(f"camera.path: {settings.camera.path}: no such folder")
+    if settings.mqtt.tls:
+        tls_context(settings.mqtt)
+    store = ProductStore((settings.state_dir or state_dir()) / "products")
+    bundle = store.open(settings.product)
+    show(
+        f"{config} is valid\n"
+        f"product   {settings.product} {bundle.manifest.revision}\n"
+        f"camera    {settings.camera.type} {settings.camera.path}\n"
+        f"broker    {settings.mqtt.host}:{settings.mqtt.port}, MQTT {settings.mqtt.version}, "
+        f"TLS {'on' if settings.mqtt.tls else 'off'}\n"
+        f"topics    {settings.station.base}/…\n"
+        f"deadline  {product.deadline_ms} ms"
+    )

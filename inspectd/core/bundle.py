@@ -1,0 +1,247 @@
+"""The bundle: one revision of a product, the contract between calibration and the line.
+
+A directory with ``manifest.json``, ``model.onnx``, ``golden/NN.png`` (model inputs with their
+expected scores in the manifest), ``holdout.json`` and ``report.html``. Nothing in it can run code.
+It is immutable: the manifest holds the sha256 of every other file, ``manifest.sha256`` that of the
+manifest, and `open_bundle` checks them all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from inspectd.core.errors import BundleError, BundleIntegrityError, BundleSchemaError
+from inspectd.core.images import read_image
+from inspectd.core.preprocess import Preprocessing
+from inspectd.core.records import ImageArray, Threshold
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+SEAL = "manifest.sha256"
+"""sha256 of the manifest, as ``sha256sum --check`` reads it."""
+MODEL = "model.onnx"
+REPORT = "report.html"
+HOLDOUT = "holdout.json"
+MAX_MANIFEST_BYTES = 4 * 2**20
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Interval = tuple[float, float]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ThresholdPart(_Part):
+    """`Threshold` as it is written down."""
+
+    image: float
+    pixel: float | None
+    policy: str
+    basis: Literal["real", "simulated"]
+    f1: float
+    precision: float
+    recall: float
+    escapes: int
+    overkill: int
+    n_good: int
+    n_defect: int
+    escape_rate_interval: Interval
+    overkill_rate_interval: Interval
+
+    def as_record(self) -> Threshold:
+        """The record that the pipeline uses."""
+        return Threshold(**self.model_dump())
+
+
+class RecipePart(_Part):
+    """How the model was made; enough to make it again."""
+
+    scorer: str
+    backbone: str
+    backbone_sha256: Sha256
+    seed: int
+    options: dict[str, str | int | float | bool] = {}
+
+
+class DatasetPart(_Part):
+    """What the model was made from."""
+
+    sha256: Sha256
+    n_train: int
+    n_holdout_good: int
+    n_holdout_defect: int
+    source_sizes: tuple[tuple[int, int], ...]
+    """(H, W) of the pictures, distinct, at most 16."""
+
+
+class ModelPart(_Part):
+    """Names of the graph's tensors."""
+
+    input: str = "image"
+    """uint8 (N, H, W, 3) RGB."""
+    anomaly_map: str = "anomaly_map"
+    """float32 (N, H, W)."""
+    score: str = "score"
+    """float32 (N,)."""
+
+
+class GoldenPart(_Part):
+    """A model input whose score must come out again, on every machine and runtime."""
+
+    file: str = Field(pattern=r"^golden/[0-9]{2}\.png$")
+    label: str
+    score: float
+
+
+class Manifest(_Part):
+    """What ``manifest.json`` says."""
+
+    schema_version: Literal[1]
+    product: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")
+    revision: str = Field(pattern=r"^r[0-9]{4,}-[0-9a-f]{8}$")
+    created_at: datetime
+    recipe: RecipePart
+    preprocessing: Preprocessing
+    model: ModelPart = ModelPart()
+    threshold: ThresholdPart
+    remarks: tuple[str, ...]
+    """Sentences for people: what the threshold rests on, and how far it can be trusted."""
+    metrics: dict[str, float]
+    dataset: DatasetPart
+    golden: tuple[GoldenPart, ...]
+    golden_tolerance: float
+    """Largest difference of a golden score that is still the same model."""
+    tools: dict[str, str]
+    files: dict[str, Sha256]
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """What a runtime needs to know of a model."""
+
+    path: Path
+    """The ONNX file."""
+    size: tuple[int, int]
+    """(H, W) of the input."""
+    names: ModelPart = field(default_factory=ModelPart)
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """An opened revision whose files are the ones that were written."""
+
+    path: Path
+    manifest: Manifest
+
+    @property
+    def graph(self) -> Graph:
+        """The model."""
+        manifest = self.manifest
+        return Graph(self.path / MODEL, manifest.preprocessing.crop, manifest.model)
+
+    @property
+    def threshold(self) -> Threshold:
+        """The calibrated threshold."""
+        return self.manifest.threshold.as_record()
+
+    def golden_images(self) -> Iterator[tuple[GoldenPart, ImageArray]]:
+        """Each golden picture, (H, W, 3), with what must come out."""
+        for golden in self.manifest.golden:
+            yield golden, read_image(self.path / golden.file)
+
+
+def open_bundle(path: Path) -> Bundle:
+    """Opens a revision and checks every file against the manifest.
+
+    Raises:
+        BundleError: no manifest, or one that isn't valid.
+        BundleSchemaError: the manifest is of another schema version.
+        BundleIntegrityError: a file is missing, damaged or not listed; it is named.
+    """
+    manifest = read_manifest(path)
+    _check_seal(path)
+    for name in (MODEL, *(golden.file for golden in manifest.golden)):
+        if name not in manifest.files:
+            raise BundleIntegrityError(path, name, "is not listed in the manifest")
+    for name, expected in manifest.files.items():
+        _check_file(path, name, expected)
+    surplus = {
+        file.relative_to(path).as_posix()
+        for file in path.rglob("*")
+        if file.is_symlink() or not file.is_dir()
+    } - {*manifest.files, MANIFEST, SEAL}
+    if surplus:
+        raise BundleIntegrityError(path, sorted(surplus)[0], "is not listed in the manifest")
+    return Bundle(path, manifest)
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Reads and validates ``manifest.json`` of a revision without hashing the other files.
+
+    Raises:
+        BundleError, BundleSchemaError: see `open_bundle`.
+    """
+    try:
+        with (path / MANIFEST).open("rb") as file:
+            text = file.read(MAX_MANIFEST_BYTES + 1)
+        content = json.loads(text)
+    except FileNotFoundError as error:
+        raise BundleError(path, f"has no {MANIFEST}; it is not a product revision") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise BundleError(path, f"{MANIFEST} can't be read ({error})") from error
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if version != SCHEMA_VERSION:
+        raise BundleSchemaError(
+            path,
+            f"{MANIFEST} has schema version {version}, this program knows {SCHEMA_VERSION}; "
+            "update inspectd or calibrate the product with this version",
+        )
+    try:
+        return Manifest.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BundleError(path, f"{MANIFEST} is not valid at {where}: {first['msg']}") from error
+
+
+def write_manifest(path: Path, manifest: Manifest) -> None:
+    """Writes ``manifest.json`` and its seal; the last step in making a revision."""
+    text = manifest.model_dump_json(indent=2).encode()
+    (path / MANIFEST).write_bytes(text)
+    seal = f"{hashlib.sha256(text).hexdigest()}  {MANIFEST}\n"
+    (path / SEAL).write_text(seal, encoding="ascii")
+
+
+def sha256_of(path: Path) -> str:
+    """Hash of a file's content, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_seal(path: Path) -> None:
+    """The manifest is the one that was written, to the byte."""
+    try:
+        seal = (path / SEAL).read_bytes()
+    except OSError as error:
+        raise BundleIntegrityError(path, SEAL, "is missing") from error
+    if seal != f"{sha256_of(path / MANIFEST)}  {MANIFEST}\n".encode():
+        raise BundleIntegrityError(path, MANIFEST, f"is damaged: its sha256 is not {SEAL}'s")
+
+
+def _check_file(path: Path, name: str, expected: str) -> None:
+    file = path / name
+    if Path(name).is_absolute() or file.resolve() != path.resolve() / name:
+        raise BundleIntegrityError(path, name, "lies outside the bundle or is a link")
+    if not file.is_file():
+        raise BundleIntegrityError(path, name, "is missing")
+    if sha256_of(file) != expected:
+        raise BundleIntegrityError(path, name, "is damaged: its sha256 is not the manifest's")

@@ -1,0 +1,292 @@
+"""The daemon's configuration: one model per section, unknown keys forbidden.
+
+Values come, strongest first, from the environment (``INSPECTD_MQTT__HOST``), from systemd
+credentials (``$CREDENTIALS_DIRECTORY/mqtt_password``), and from the TOML file. What belongs to one
+product lies beside the file in ``products.d/<product>.toml``.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+from inspectd.core.errors import ConfigError
+
+CREDENTIALS = {
+    "mqtt_username": "username",
+    "mqtt_password": "password",
+    "mqtt_ca": "ca_file",
+    "mqtt_cert": "cert_file",
+    "mqtt_key": "key_file",
+}
+"""systemd credential to the field of ``[mqtt]`` that it sets; files are passed as paths."""
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+TopicRoot = Annotated[str, Field(pattern=r"^[^/+#\x00]+(/[^/+#\x00]+)*$", max_length=128)]
+
+
+MAX_BASE_BYTES = 160
+"""Of a station's topics, up to the last level: a verdict names one and stays below 1 KiB."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class StationSection(_Section):
+    """Who and where this station is; makes the MQTT topics."""
+
+    root: TopicRoot = "inspectd/v1"
+    """First levels of every topic."""
+    site: Name = "site"
+    area: Name = "area"
+    line: Name = "line"
+    station: Name = "station"
+
+    @property
+    def base(self) -> str:
+        """Prefix of every topic, without a slash at its end."""
+        return f"{self.root}/{self.site}/{self.area}/{self.line}/{self.station}"
+
+    @model_validator(mode="after")
+    def _short(self) -> StationSection:
+        if (size := len(self.base.encode())) > MAX_BASE_BYTES:
+            raise ValueError(
+                f"root, site, area, line and station make {size} bytes, more than "
+                f"{MAX_BASE_BYTES}; choose shorter names"
+            )
+        return self
+
+
+class CameraSection(_Section):
+    """The source of parts."""
+
+    type: Literal["folder"] = "folder"
+    """`folder` replays pictures from a directory."""
+    name: Name = "camera"
+    """Named in every verdict's record."""
+    path: Path
+    """Directory of pictures, replayed in name order; a file's stem is the part id."""
+    rate: Annotated[float, Field(gt=0, le=1000)] = 5.0
+    """Parts per second."""
+    loop: bool = False
+    """Begin again after the last picture; otherwise the daemon ends there."""
+    start_delay_s: Annotated[float, Field(ge=0, le=3600)] = 0.0
+    """Seconds before the first part."""
+
+
+class MqttSection(_Section):
+    """The broker that verdicts go to."""
+
+    host: Annotated[str, Field(min_length=1)] = "localhost"
+    port: Annotated[int, Field(ge=1, le=65535)] = 1883
+    version: Literal["5", "3.1.1"] = "5"
+    """MQTT protocol version."""
+    client_id: Annotated[str, Field(max_length=64)] = ""
+    """Must be unique at the broker; by default made of line and station."""
+    username: str | None = None
+    password: SecretStr | None = None
+    """Better given as the systemd credential `mqtt_password`."""
+    tls: bool = False
+    """Encrypt, and check the broker's certificate and host name."""
+    ca_file: Path | None = None
+    """Authorities to trust; by default the system's."""
+    cert_file: Path | None = None
+    """This client's certificate, where the broker asks for one."""
+    key_file: Path | None = None
+    """Key of `cert_file`."""
+    keepalive_s: Annotated[int, Field(ge=1, le=3600)] = 10
+    """Seconds after which a silent connection counts as lost."""
+    send_result: bool = True
+    """Publish the full record beside the verdict."""
+    send_mask: bool = True
+    """Publish the defect mask (PNG) of failed parts."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> MqttSection:
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ValueError("cert_file and key_file belong together; give both or none")
+        if not self.tls and (self.ca_file or self.cert_file):
+            raise ValueError("certificates are given but tls is off; set tls = true")
+        if self.password is not None and self.username is None:
+            raise ValueError("a password needs a username")
+        return self
+
+
+class LedgerSection(_Section):
+    """The record of triggers and verdicts on disk."""
+
+    durability: Literal["normal", "full"] = "normal"
+    """`normal` outlives the daemon's death; `full` also a power cut, at some ms per part."""
+    max_rows: Annotated[int, Field(ge=1000)] = 200_000
+    """Delivered verdicts kept; the oldest go first. Undelivered ones are kept beyond it."""
+    max_undelivered: Annotated[int, Field(ge=1000)] = 1_000_000
+    """Verdicts kept for a broker that doesn't come; beyond it the oldest are given up, alarmed."""
+
+
+class Settings(BaseSettings):
+    """The whole configuration of one station."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="INSPECTD_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+    )
+
+    product: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
+    """The product to inspect; `inspectd product list` names them."""
+    runtime: Literal["auto", "openvino", "openvino-bf16", "onnxruntime"] = "auto"
+    """Inference runtime; `auto` takes the fastest in fp32."""
+    threads: Annotated[int, Field(ge=0, le=256)] = 0
+    """CPU threads of inference; 0 takes all cores."""
+    queue: Annotated[int, Field(ge=1, le=1024)] = 8
+    """Parts that may wait for inspection; beyond it they are answered undecided (overrun)."""
+    drain_s: Annotated[float, Field(ge=0, le=300)] = 10.0
+    """Seconds to finish waiting parts and messages at a stop."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    state_dir: Path | None = None
+    """Products and ledger; by default systemd's or XDG's directory."""
+    simulation: bool = False
+    """Marks every verdict as simulated."""
+    station: StationSection = StationSection()
+    camera: CameraSection
+    mqtt: MqttSection = MqttSection()
+    ledger: LedgerSection = LedgerSection()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment over credentials over the file (which arrives as `init_settings`)."""
+        return env_settings, _CredentialSource(settings_cls), init_settings
+
+
+class ProductSettings(_Section):
+    """What the line wants of one product; ``products.d/<product>.toml``."""
+
+    deadline_ms: Annotated[int, Field(ge=1, le=600_000)] = 1000
+    """From the trigger to the published verdict; a later one is marked `late`."""
+
+
+class _CredentialSource(PydanticBaseSettingsSource):
+    """Reads what systemd's ``LoadCredential=`` put into ``$CREDENTIALS_DIRECTORY``."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Required by the base class; `__call__` does the work."""
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        """The credentials that are there, as a part of ``[mqtt]``."""
+        directory = os.environ.get("CREDENTIALS_DIRECTORY")
+        if not directory:
+            return {}
+        found: dict[str, Any] = {}
+        for credential, field in CREDENTIALS.items():
+            path = Path(directory) / credential
+            if path.is_file():
+                found[field] = path if field.endswith("_file") else _secret(path)
+        return {"mqtt": found} if found else {}
+
+
+def _secret(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise ConfigError(f"{path}: the credential can't be read ({reason})") from None
+
+
+def load_settings(path: Path) -> Settings:
+    """Reads and checks the configuration.
+
+    Raises:
+        ConfigError: the file can't be read, or a value is missing, unknown or wrong; all of them
+            are listed, each with its place.
+    """
+    content = _read_toml(path)
+    private = [key for key in content if key.startswith("_")]
+    if private:  # the settings' own constructor knows such names
+        raise ConfigError(f"{path}: {private[0]}: unknown key")
+    try:
+        return Settings(**_absolute(content, path.parent))
+    except ValidationError as error:
+        raise ConfigError(_explained(path, error)) from None
+    except SettingsError as error:
+        raise ConfigError(f"the environment: {error}") from None
+
+
+def load_product_settings(path: Path, product: str) -> ProductSettings:
+    """Reads ``products.d/<product>.toml`` beside the configuration; defaults where there is none.
+
+    Raises:
+        ConfigError: see `load_settings`.
+    """
+    file = path.parent / "products.d" / f"{product}.toml"
+    if not file.is_file():
+        return ProductSettings()
+    try:
+        return ProductSettings.model_validate(_read_toml(file))
+    except ValidationError as error:
+        raise ConfigError(_explained(file, error)) from None
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path}: no such file; an annotated example is deploy/inspectd.toml"
+        ) from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: can't be read ({error})") from error
+
+
+def _absolute(content: dict[str, Any], base: Path) -> dict[str, Any]:
+    """Relative paths in the file are meant from the file's own directory."""
+    resolved = {
+        key: _absolute(value, base) if isinstance(value, dict) else value
+        for key, value in content.items()
+    }
+    for key in ("path", "ca_file", "cert_file", "key_file", "state_dir"):
+        value = resolved.get(key)
+        if isinstance(value, str):
+            resolved[key] = str(base.resolve() / _at_home(value))
+    return resolved
+
+
+def _at_home(name: str) -> Path:
+    try:
+        return Path(name).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{name}: {error}") from None
+
+
+def _explained(path: Path, error: ValidationError) -> str:
+    lines = [f"{path}: {error.error_count()} problem(s)"]
+    for problem in error.errors(include_url=False, include_input=False):
+        where = ".".join(str(part) for part in problem["loc"]) or "the file"
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"  {where}: unknown key; see deploy/inspectd.toml for those that exist")
+        elif problem["type"] == "missing":
+            lines.append(f"  {where}: is required")
+        else:
+            lines.append(f"  {where}: {problem['msg']}")
+    return "\n".join(lines)

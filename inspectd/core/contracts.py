@@ -1,0 +1,56 @@
+"""What a camera, a runtime and a publisher must be: the plug-in points of the line.
+
+Each is a context manager: entering acquires, leaving restores the earlier state.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Protocol, Self
+
+from inspectd.core.records import AnomalyMap, Frame, ImageArray, Loss
+
+
+class EndOfStream:
+    """A camera's last event: it has no more parts and says so."""
+
+
+class _Resource(Protocol):
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+class Camera(_Resource, Protocol):
+    """A source of parts. Every trigger comes out exactly once, as a frame or as a loss."""
+
+    name: str
+
+    def next_event(self, timeout_s: float) -> Frame | Loss | EndOfStream | None:
+        """The next part, or None if none came within `timeout_s` seconds.
+
+        Raises:
+            CameraError: the camera is lost; leave the context and enter it anew.
+        """
+        ...
+
+
+class Runtime(_Resource, Protocol):
+    """Runs a bundle's graph. Entering loads and compiles it."""
+
+    name: str
+    """What runs where, for logs and `state`: `openvino-2026.4 fp32 CPU`."""
+    rounding: float
+    """How far its precision may move a score from fp32's; 0 for fp32."""
+
+    def infer(self, image: ImageArray) -> AnomalyMap:
+        """Scores one prepared picture, (H, W, 3) uint8 RGB.
+
+        Raises:
+            InferenceError: the runtime failed on it; the next picture may go well.
+        """
+        ...

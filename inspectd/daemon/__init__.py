@@ -1,0 +1,1 @@
+"""The running station: threads, life cycle, signals, systemd."""

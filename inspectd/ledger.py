@@ -1,0 +1,317 @@
+"""The ledger: one row per trigger, from its arrival until its verdict is with the broker.
+
+A row is `OPEN` while a part is inspected, `LIVE` once its verdict is decided and on its way,
+`BACKLOG` when it has to wait for the broker, and `DELIVERED` at the end. Whatever happens to the
+daemon in between, the next start finds the row: an open one is answered `undecided`, an
+undelivered one is sent again under the same `result_id`.
+
+SQLite in WAL mode. With ``synchronous=NORMAL`` a committed row outlives the death of the daemon
+(it is in the operating system's hands); a power cut may lose the last rows. ``FULL`` waits for the
+disk at each commit and outlives that too.
+
+Two daemons on one ledger would answer each other's parts: the second is refused.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import threading
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from enum import IntEnum
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from inspectd.core.errors import LedgerError
+from inspectd.core.records import Ticket, Trigger
+
+MIGRATIONS = (
+    """
+    CREATE TABLE part (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        result_id TEXT NOT NULL UNIQUE,
+        state INTEGER NOT NULL,
+        camera TEXT NOT NULL,
+        part_id TEXT NOT NULL,
+        frame_id INTEGER NOT NULL,
+        trigger_count INTEGER,
+        encoder INTEGER,
+        device_ns INTEGER,
+        captured_at TEXT NOT NULL,
+        captured_ns INTEGER NOT NULL,
+        verdict TEXT,
+        result TEXT,
+        mask BLOB
+    ) STRICT;
+    CREATE INDEX part_waiting ON part (state, seq) WHERE state < 3;
+    """,
+)
+"""Statement n takes a ledger from version n to n + 1 (`PRAGMA user_version`)."""
+UNWRITABLE = (sqlite3.Error, OverflowError, UnicodeEncodeError)
+"""What SQLite says of a full disk, of a counter beyond 64 bits, of a name that isn't Unicode."""
+
+
+class State(IntEnum):
+    """How far a part has come."""
+
+    OPEN = 0
+    LIVE = 1
+    BACKLOG = 2
+    DELIVERED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """The messages of one decided part, ready to be sent."""
+
+    seq: int
+    result_id: str
+    verdict: str
+    """JSON."""
+    result: str | None = None
+    """JSON; None where full records aren't published."""
+    mask: bytes | None = None
+    """PNG; None where there is no defect."""
+    deadline_ns: int | None = None
+    """`time.monotonic_ns()` after which the verdict is late; not kept on disk."""
+
+
+class Ledger:
+    """The open ledger; usable from any thread, one statement at a time."""
+
+    def __init__(self, path: Path, durability: str = "normal") -> None:
+        self.path = path
+        self._durability = durability
+        self._lock = threading.RLock()
+        self._connection: sqlite3.Connection | None = None
+        self._claim: int | None = None
+        self._last_seq = 0
+
+    def __enter__(self) -> Self:
+        """Opens the ledger, or makes it.
+
+        Raises:
+            LedgerError: it is damaged, of a newer version, another daemon's, or can't be written.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._claim_it()
+            handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
+            os.close(handle)
+            self._connection = sqlite3.connect(
+                self.path, check_same_thread=False, isolation_level=None, timeout=5.0
+            )
+            self._prepare(self._connection)
+        except (OSError, sqlite3.Error) as error:
+            self.__exit__(None, None, None)
+            raise LedgerError(
+                f"{self.path} can't be opened ({error}); check the disk and who owns the state "
+                "directory, or move the damaged file away: undelivered verdicts in it are lost"
+            ) from error
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with self._lock:
+            if self._connection is not None:
+                with suppress(sqlite3.Error):  # a full disk; the rows are safe in its log
+                    self._connection.close()
+            self._connection = None
+            if self._claim is not None:
+                os.close(self._claim)
+            self._claim = None
+
+    def open_part(self, trigger: Trigger) -> Ticket:
+        """Gives a trigger its row, number and result id, before anything else happens to it.
+
+        Raises:
+            LedgerError: the row can't be written; `spare_ticket` then keeps the line going.
+        """
+        with self._lock:
+            ticket = Ticket(self._last_seq + 1, str(uuid.uuid4()), trigger)
+            with self._transaction() as connection:
+                connection.execute(
+                    "INSERT INTO part (seq, result_id, state, camera, part_id, frame_id,"
+                    " trigger_count, encoder, device_ns, captured_at, captured_ns)"
+                    " VALUES (?,?,?,?,?,?,?,?,?,?,?)",
+                    (
+                        ticket.seq,
+                        ticket.result_id,
+                        State.OPEN,
+                        trigger.camera,
+                        trigger.part_id,
+                        trigger.frame_id,
+                        trigger.trigger_count,
+                        trigger.encoder,
+                        trigger.device_ns,
+                        trigger.captured_at.isoformat(),
+                        trigger.captured_ns,
+                    ),
+                )
+            self._last_seq = ticket.seq
+        return ticket
+
+    def spare_ticket(self, trigger: Trigger) -> Ticket:
+        """A ticket without a row, for when the disk is full: the verdict still goes out."""
+        with self._lock:
+            self._last_seq += 1
+            return Ticket(self._last_seq, str(uuid.uuid4()), trigger)
+
+    def decide(self, letter: Letter) -> None:
+        """Stores a decided part's messages; they are on their way from here on.
+
+        Raises:
+            LedgerError: the row can't be written.
+        """
+        with self._transaction() as connection:
+            connection.execute(
+                "UPDATE part SET state=?, verdict=?, result=?, mask=?"
+                " WHERE result_id=? AND state=?",
+                (
+                    State.LIVE,
+                    letter.verdict,
+                    letter.result,
+                    letter.mask,
+                    letter.result_id,
+                    State.OPEN,
+                ),
+            )
+
+    def postpone(self, result_ids: Iterable[str]) -> set[str]:
+        """Puts letters that couldn't be sent now behind, for when the broker is back.
+
+        Returns:
+            Those that have no decided row (the disk was full when they were decided).
+
+        Raises:
+            LedgerError: nothing could be written.
+        """
+        wanted = set(result_ids)
+        with self._transaction() as connection:
+            return {
+                result_id
+                for result_id in wanted
+                if not connection.execute(
+                    "UPDATE part SET state=? WHERE result_id=? AND verdict IS NOT NULL",
+                    (State.BACKLOG, result_id),
+                ).rowcount
+            }
+
+    def deliver(self, result_ids: Iterable[str]) -> None:
+        """Notes that the broker has these; their masks and records are dropped."""
+        with self._transaction() as connection:
+            connection.executemany(
+                "UPDATE part SET state=?, result=NULL, mask=NULL WHERE result_id=?",
+                [(State.DELIVERED, result_id) for result_id in result_ids],
+            )
+
+    def recover(self) -> list[Ticket]:
+        """At start: what was on its way becomes backlog; returns the parts without a verdict."""
+        with self._transaction() as connection:
+            connection.execute("UPDATE part SET state=? WHERE state=?", (State.BACKLOG, State.LIVE))
+            rows = connection.execute(
+                "SELECT seq, result_id, camera, part_id, frame_id, captured_at, captured_ns,"
+                " trigger_count, encoder, device_ns FROM part WHERE state=? ORDER BY seq",
+                (State.OPEN,),
+            ).fetchall()
+        return [_ticket(row) for row in rows]
+
+    def backlog(self, after: int, limit: int) -> list[Letter]:
+        """Letters that wait for the broker, in order of `seq`, beginning behind `after`."""
+        with self._transaction() as connection:
+            rows = connection.execute(
+                "SELECT seq, result_id, verdict, result, mask FROM part"
+                " WHERE state=? AND seq>? ORDER BY seq LIMIT ?",
+                (State.BACKLOG, after, limit),
+            ).fetchall()
+        return [Letter(*row) for row in rows]
+
+    def waiting(self) -> int:
+        """Parts whose verdict isn't with the broker yet."""
+        with self._transaction() as connection:
+            row = connection.execute("SELECT count(*) FROM part WHERE state < 3").fetchone()
+        return int(row[0])
+
+    def trim(self, max_rows: int, max_undelivered: int) -> int:
+        """Bounds the ledger; returns how many undelivered verdicts had to be given up."""
+        with self._transaction() as connection:
+            connection.execute(
+                "DELETE FROM part WHERE state=? AND seq <= (SELECT max(seq) FROM part) - ?",
+                (State.DELIVERED, max_rows),
+            )
+            cursor = connection.execute(
+                "DELETE FROM part WHERE state=? AND seq <= (SELECT seq FROM part WHERE state=?"
+                " ORDER BY seq DESC LIMIT 1 OFFSET ?)",
+                (State.BACKLOG, State.BACKLOG, max_undelivered),
+            )
+            return max(0, cursor.rowcount)
+
+    def _claim_it(self) -> None:
+        path = self.path.with_suffix(".lock")
+        self._claim = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LedgerError(
+                f"{self.path} is used by another inspectd; stop that one, or give this station a "
+                "name of its own ([station] line and station)"
+            ) from None
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        connection.execute("PRAGMA journal_mode=WAL")
+        synchronous = "FULL" if self._durability == "full" else "NORMAL"
+        connection.execute(f"PRAGMA synchronous={synchronous}")
+        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+        if version > len(MIGRATIONS):
+            raise LedgerError(
+                f"{self.path} is of version {version}, written by a newer inspectd; install that, "
+                "or move the file away: undelivered verdicts in it are lost"
+            )
+        for number, statements in enumerate(MIGRATIONS[version:], start=version + 1):
+            connection.executescript(f"BEGIN;{statements};PRAGMA user_version={number};COMMIT;")
+        row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name='part'").fetchone()
+        self._last_seq = int(row[0]) if row else 0
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """All of a block's statements or none; errors of SQLite become ours."""
+        with self._lock:
+            if self._connection is None:
+                raise LedgerError(f"{self.path} is closed")
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException as error:
+                with suppress(sqlite3.Error):
+                    if self._connection.in_transaction:
+                        self._connection.execute("ROLLBACK")
+                if isinstance(error, UNWRITABLE):
+                    raise LedgerError(f"{self.path} can't be written ({error})") from error
+                raise
+
+
+def _ticket(row: tuple[object, ...]) -> Ticket:
+    seq, result_id, camera, part_id, frame_id, captured_at, captured_ns, *counters = row
+    trigger = Trigger(
+        str(camera),
+        str(part_id),
+        int(str(frame_id)),
+        datetime.fromisoformat(str(captured_at)),
+        int(str(captured_ns)),
+        *(None if counter is None else int(str(counter)) for counter in counters),
+    )
+    return Ticket(int(str(seq)), str(result_id), trigger)

@@ -1,0 +1,102 @@
+"""The decision: pure functions from an anomaly map and a threshold to a verdict and its proof."""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+
+from inspectd.core.preprocess import Preprocessing, scale_to_source, to_source
+from inspectd.core.records import (
+    AnomalyMap,
+    Decision,
+    MapArray,
+    MaskArray,
+    Reason,
+    Region,
+    Threshold,
+    Verdict,
+)
+
+MAX_REGIONS = 32
+"""Regions reported per part, largest peak first: a `result` stays a small message."""
+
+
+def decide(
+    anomaly: AnomalyMap,
+    threshold: Threshold,
+    preprocessing: Preprocessing,
+    source: tuple[int, int],
+) -> Decision:
+    """The verdict on one part; `source` is the (H, W) of the camera's picture.
+
+    A score that is not a number can't be compared, and some runtimes leave such numbers out of a
+    maximum: if there is one in the score or the map the part is undecided, never passed.
+    """
+    if not math.isfinite(anomaly.score):
+        return undecided(Reason.INFERENCE_FAILED, f"the score is {anomaly.score}")
+    if not np.isfinite(anomaly.values).all():
+        return undecided(Reason.INFERENCE_FAILED, "the anomaly map holds what is no number")
+    if anomaly.score < threshold.image:
+        return Decision(
+            Verdict.PASS, Reason.BELOW_THRESHOLD, score=anomaly.score, threshold=threshold.image
+        )
+    mask = defect_mask(anomaly.values, threshold)
+    return Decision(
+        Verdict.FAIL,
+        Reason.ABOVE_THRESHOLD,
+        score=anomaly.score,
+        threshold=threshold.image,
+        regions=find_regions(mask, anomaly.values, preprocessing, source),
+        mask=to_source(mask, preprocessing, source),
+    )
+
+
+def undecided(reason: Reason, detail: str = "") -> Decision:
+    """What is said where nothing can be decided; the line treats it as a reject."""
+    return Decision(Verdict.UNDECIDED, reason, detail)
+
+
+def defect_mask(values: MapArray, threshold: Threshold) -> MaskArray:
+    """(H, W) map of a failed part to its mask, 255 where defective; never empty.
+
+    The image threshold stands in where no pixel threshold is known, and where the peak of a failed
+    part lies below the pixel threshold, so that a reject always shows where.
+    """
+    cut = threshold.image if threshold.pixel is None else threshold.pixel
+    if values.max() < cut:
+        cut = min(threshold.image, float(values.max()))
+    return np.where(values >= cut, 255, 0).astype(np.uint8)
+
+
+def find_regions(
+    mask: MaskArray, values: MapArray, preprocessing: Preprocessing, source: tuple[int, int]
+) -> tuple[Region, ...]:
+    """Connected (8-neighbour) regions of a mask in source pixels, highest peak first."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    down, across, top, left = scale_to_source(preprocessing, source)
+    regions = []
+    for label in range(1, count):
+        x, y, width, height, area = (int(number) for number in stats[label])
+        window = (slice(y, y + height), slice(x, x + width))
+        peak = float(values[window][labels[window] == label].max())
+        first_row, rows = _span(y + top, height, down, source[0])
+        first_column, columns = _span(x + left, width, across, source[1])
+        regions.append(
+            Region(
+                top=first_row,
+                left=first_column,
+                height=rows,
+                width=columns,
+                area_px=max(1, round(area * down * across)),
+                peak=peak,
+            )
+        )
+    return tuple(sorted(regions, key=lambda region: -region.peak)[:MAX_REGIONS])
+
+
+def _span(start: int, length: int, scale: float, limit: int) -> tuple[int, int]:
+    """(start, length) scaled to whole pixels: at least one, and none beyond `limit`."""
+    first = min(round(start * scale), limit - 1)
+    return first, max(1, round((start + length) * scale) - first)

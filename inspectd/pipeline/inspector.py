@@ -1,0 +1,91 @@
+"""Inspects one picture: preprocess, infer, decide, each stage timed.
+
+No thread, no queue, no I/O: the daemon calls it in its inspector thread, `evaluate` in a loop.
+"""
+
+from __future__ import annotations
+
+from time import perf_counter_ns
+
+from inspectd.core.bundle import Bundle
+from inspectd.core.contracts import Runtime
+from inspectd.core.errors import BundleError, ImageError, ImageSizeError, InferenceError
+from inspectd.core.preprocess import prepare
+from inspectd.core.records import AnomalyMap, Decision, ImageArray, Reason, Verdict
+from inspectd.pipeline.decide import decide, undecided
+
+Timings = dict[str, float]
+"""Stage name to milliseconds."""
+
+
+class Inspector:
+    """One product revision on one runtime. The runtime must be entered already."""
+
+    def __init__(self, bundle: Bundle, runtime: Runtime) -> None:
+        self.bundle = bundle
+        self.runtime = runtime
+        self._threshold = bundle.threshold
+        self._preprocessing = bundle.manifest.preprocessing
+
+    def inspect(self, image: ImageArray) -> tuple[Decision, Timings]:
+        """Decides on (H, W) or (H, W, 3); what can't be decided is `undecided`, never raised."""
+        started = perf_counter_ns()
+        timings: Timings = {}
+        try:
+            prepared = prepare(image, self._preprocessing)
+            started = _lap(timings, "preprocess", started)
+            anomaly = self.runtime.infer(prepared)
+            started = _lap(timings, "infer", started)
+        except ImageSizeError as error:
+            return undecided(Reason.WRONG_SIZE, str(error)), timings
+        except ImageError as error:
+            return undecided(Reason.UNREADABLE_IMAGE, str(error)), timings
+        except InferenceError as error:
+            return undecided(Reason.INFERENCE_FAILED, str(error)), timings
+        source = (image.shape[0], image.shape[1])
+        decision = decide(anomaly, self._threshold, self._preprocessing, source)
+        _lap(timings, "decide", started)
+        return decision, timings
+
+    def verify(self) -> float:
+        """Runs the golden pictures, which also warms up; returns the largest score difference.
+
+        Raises:
+            BundleError: a score or a verdict isn't reproduced, or there is no golden picture.
+        """
+        worst = 0.0
+        checked = 0
+        allowed = self.bundle.manifest.golden_tolerance + self.runtime.rounding
+        for golden, image in self.bundle.golden_images():
+            anomaly = self.runtime.infer(image)
+            difference = abs(anomaly.score - golden.score)
+            same = difference <= allowed  # NaN never is
+            worst = max(worst, difference)
+            checked += 1
+            if not same or self._flips(anomaly, golden.score):
+                raise BundleError(
+                    self.bundle.path,
+                    f"{golden.file} scores {anomaly.score:.5f} on {self.runtime.name} instead of "
+                    f"{golden.score:.5f}; this revision must not decide here: choose another "
+                    "runtime or calibrate on this machine",
+                )
+        if checked == 0:
+            raise BundleError(self.bundle.path, "has no golden picture; calibrate anew")
+        return worst
+
+    def _flips(self, anomaly: AnomalyMap, expected: float) -> bool:
+        """Whether the verdict differs, but for a picture that rounding alone may move across."""
+        if abs(expected - self._threshold.image) < self.runtime.rounding:
+            return False
+        return (anomaly.score < self._threshold.image) != (expected < self._threshold.image)
+
+
+def _lap(timings: Timings, stage: str, started: int) -> int:
+    now = perf_counter_ns()
+    timings[stage] = (now - started) / 1e6
+    return now
+
+
+def is_reject(decision: Decision) -> bool:
+    """Whether the line must divert the part: everything but a pass."""
+    return decision.verdict is not Verdict.PASS

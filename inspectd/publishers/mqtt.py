@@ -1,0 +1,519 @@
+"""Publishes verdicts over MQTT, live ones first, and never loses one.
+
+One thread owns the connection and all delivery state; everything reaches it through one inbox
+(letters from the inspector, acknowledgements and losses from paho), so there is nothing to lock.
+
+A letter is in exactly one place: on its way (`LIVE` in the ledger, here in flight) or in the
+backlog. When the connection is lost, what was in flight goes to the backlog; when it is back,
+the backlog is sent in its own order, marked `late`, in the gaps that live verdicts leave. Where
+the ledger can't take a letter (a full disk), memory holds it, within bounds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from queue import Empty, SimpleQueue
+from time import monotonic, monotonic_ns
+from types import TracebackType
+from typing import Any, Self
+
+import structlog
+
+from inspectd.core.config import MqttSection
+from inspectd.core.errors import LedgerError, PublishError
+from inspectd.ledger import Ledger, Letter
+from inspectd.publishers.connection import (
+    Acknowledged,
+    Connected,
+    Connection,
+    Disconnected,
+    Event,
+    Message,
+)
+from inspectd.publishers.flight import Flight
+from inspectd.publishers.messages import MAX_VERDICT_BYTES, marked_late
+
+log = structlog.get_logger()
+
+BACKOFF_S = (0.5, 1.0, 2.0, 4.0, 8.0)
+"""Pauses between attempts to connect; the last one repeats, each with jitter."""
+CONNACK_TIMEOUT_S = 10.0
+LEAVE_S = 10.0
+"""Beyond the time to flush: how long the end waits for a thread that is stuck in the network."""
+MAX_INBOX = 2_000
+"""Live letters that may wait in memory; more go to the ledger's backlog."""
+MAX_UNNOTED = 10_000
+"""Delivered letters that the ledger couldn't note yet."""
+LOOK_AGAIN_S = 30.0
+"""When a backlog is tried again that the broker refused, or that couldn't be read."""
+MAX_ALARMS = 100
+MAX_CLIENT_ID = 64
+BACKLOG_LETTERS = 4
+"""Sent at a time, so that a live one never waits behind many."""
+PACKET_BYTES = 64
+"""Allowed for what a packet holds besides topic and payload."""
+TICK_S = 0.5
+"""How often the thread looks around when nothing happens."""
+VERDICT_EXPIRY_S = 60
+"""MQTT 5: how long the broker keeps a verdict for a subscriber that is away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """Where things are published."""
+
+    base: str
+
+    def of(self, *levels: str) -> str:
+        """A topic of this station."""
+        return "/".join((self.base, *levels))
+
+
+class _Stop:
+    """Inbox: finish what is possible and end."""
+
+
+class _Backlogged:
+    """Inbox: there is something new in the backlog."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """Inbox: an event of a connection, which may be gone by now."""
+
+    link: int
+    event: Event
+
+
+class MqttPublisher:
+    """The publisher's thread; entering starts it, leaving flushes and ends it.
+
+    Entering doesn't wait for the broker: the line starts without it and catches up.
+    """
+
+    def __init__(
+        self,
+        settings: MqttSection,
+        topics: Topics,
+        ledger: Ledger,
+        *,
+        flush_s: float = 5.0,
+        on_link: Callable[[bool], None] = lambda up: None,
+    ) -> None:
+        self._settings = settings
+        self._topics = topics
+        self._ledger = ledger
+        self._flush_s = flush_s
+        self._on_link = on_link
+        self._client_id = settings.client_id or client_id(topics.base)
+        self._inbox: SimpleQueue[Any] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
+        self._connection: Connection | None = None
+        self._link = 0
+        self._stack = ExitStack()
+        self._flight = Flight()
+        self._outgoing: deque[tuple[str | None, Message]] = deque()
+        self._live: deque[Letter] = deque()
+        self._orphans: deque[Letter] = deque()
+        self._unnoted: deque[str] = deque(maxlen=MAX_UNNOTED)
+        self._alarms: deque[str] = deque(maxlen=MAX_ALARMS)
+        self._state: str | None = None
+        self._window = 1
+        self._max_packet: int | None = None
+        self._cursor = 0
+        self._has_backlog = True
+        self._look_again_at: float | None = None
+        self._attempt = 0
+        self._next_attempt = 0.0
+        self._connack_by = 0.0
+        self._answered_at = 0.0
+        self._online = False
+        self.delivered = 0
+        """Letters acknowledged by the broker since the start."""
+        self.failure: BaseException | None = None
+        """What killed the thread, if it died."""
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._inbox.put(_Stop())
+        self._thread.join(self._flush_s + LEAVE_S)
+        if self._thread.is_alive():
+            log.error("publisher_stuck", remedy="what it didn't send is sent at the next start")
+
+    @property
+    def is_online(self) -> bool:
+        """Whether the broker takes messages at the moment."""
+        return self._online
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    def publish(self, letter: Letter) -> None:
+        """Sends a decided part's messages as soon as possible; never blocks, never fails.
+
+        If too many letters wait in memory this one goes to the backlog; if the ledger can't be
+        written either, its verdict waits all the same, without record and mask.
+        """
+        if self._inbox.qsize() > MAX_INBOX:
+            try:
+                if not self._ledger.postpone([letter.result_id]):
+                    self._inbox.put(_Backlogged())
+                    return
+            except LedgerError as error:
+                log.error("ledger_failed", error=str(error))
+            letter = replace(letter, result=None, mask=None)
+        self._inbox.put(letter)
+
+    def alarm(self, kind: str, text: str, **facts: object) -> None:
+        """Publishes an alarm, now or when the broker is back; the oldest of many are dropped."""
+        self._inbox.put(json.dumps({"kind": kind, "text": text, **facts}, default=str))
+
+    def set_state(self, state: dict[str, object]) -> None:
+        """Publishes the station's state, retained; the newest one counts."""
+        self._inbox.put(state)
+
+    def _run(self) -> None:
+        try:
+            while not self._step():
+                pass
+            self._finish()
+        except BaseException as error:
+            self.failure = error
+            log.error("thread_died", thread="publisher", exc_info=True)
+        finally:
+            self._drop_connection()
+
+    def _step(self) -> bool:
+        """One turn: connect if due, handle the inbox, send backlog. True at the end."""
+        if self._connection is None and monotonic() >= self._next_attempt:
+            self._connect()
+        self._check_answers()
+        if self._look_again_at is not None and monotonic() >= self._look_again_at:
+            self._look_again()
+        pause = 0.0 if self._may_send_backlog() else TICK_S
+        for event in self._events(pause):
+            if isinstance(event, _Stop):
+                return True
+            self._handle(event)
+        if self._may_send_backlog():
+            self._send_backlog()
+        return False
+
+    def _events(self, pause_s: float) -> Iterator[Any]:
+        """All that is in the inbox; waits up to `pause_s` for the first."""
+        try:
+            yield self._inbox.get(timeout=pause_s) if pause_s else self._inbox.get_nowait()
+            while True:
+                yield self._inbox.get_nowait()
+        except Empty:
+            return
+
+    def _handle(self, item: object) -> None:
+        match item:
+            case Letter():
+                self._take(item)
+            case _Heard():
+                # One of an earlier connection would be taken for an answer to this one.
+                if item.link == self._link and self._connection is not None:
+                    self._hear(item.event)
+            case _Backlogged():
+                self._has_backlog = True
+            case str():
+                self._alarms.append(item)
+                self._send_alarms()
+            case dict():
+                self._state = json.dumps(item, default=str)
+                self._send_state()
+
+    def _hear(self, event: Event) -> None:
+        match event:
+            case Acknowledged():
+                self._acknowledge(event)
+            case Connected():
+                self._greet(event)
+            case Disconnected():
+                self._lose(event.reason)
+
+    def _take(self, letter: Letter) -> None:
+        if len(self._live) < MAX_INBOX:
+            self._live.append(letter)
+        else:
+            self._postpone([letter])
+            self._has_backlog = True
+        self._send_live()
+
+    def _connect(self) -> None:
+        self._link += 1
+        link = self._link
+        will = self._availability("offline")
+        try:
+            self._connection = self._stack.enter_context(
+                Connection(
+                    self._settings,
+                    self._client_id,
+                    lambda event: self._inbox.put(_Heard(link, event)),
+                    will=will,
+                )
+            )
+        except PublishError as error:
+            self._retry_later(str(error))
+            return
+        self._connack_by = monotonic() + CONNACK_TIMEOUT_S
+
+    def _check_answers(self) -> None:
+        """A broker that says nothing is lost, even where the network is well."""
+        if self._connection is None:
+            return
+        now = monotonic()
+        if not self._online and now > self._connack_by:
+            self._lose("the broker didn't answer CONNECT in time")
+        elif self._online and len(self._flight) and now > self._answered_at + self._patience_s:
+            self._lose(f"the broker acknowledged nothing for {self._patience_s} s")
+
+    @property
+    def _patience_s(self) -> float:
+        return 2.0 * self._settings.keepalive_s
+
+    def _greet(self, event: Connected) -> None:
+        needed = MAX_VERDICT_BYTES + len(self._topics.of("verdict").encode()) + PACKET_BYTES
+        if event.max_packet is not None and event.max_packet < needed:
+            self._lose(
+                f"the broker takes packets of {event.max_packet} bytes only; a verdict may need "
+                f"{needed}: raise its limit (mosquitto: max_packet_size)"
+            )
+            return
+        self._window, self._max_packet = event.window, event.max_packet
+        self._online, self._attempt = True, 0
+        self._look_again()
+        log.info("broker_connected", host=self._settings.host, port=self._settings.port)
+        self._on_link(True)
+        self._dispatch(self._availability("online"))
+        self._send_state()
+        self._send_alarms()
+
+    def _look_again(self) -> None:
+        """Reads the backlog from its beginning; what of it is in flight would go out twice."""
+        if not self._flight.letters:
+            self._look_again_at = None
+            self._cursor, self._has_backlog = 0, True
+
+    def _lose(self, reason: str) -> None:
+        """The connection is gone: what was in flight joins the backlog."""
+        if self._connection is None:
+            return
+        self._drop_connection()
+        letters = [*self._flight.letters, *self._live]
+        self._flight = Flight()
+        self._outgoing.clear()
+        self._live.clear()
+        self._postpone(letters)
+        self._retry_later(reason)
+
+    def _drop_connection(self) -> None:
+        was_online, self._online = self._online, False
+        self._connection = None
+        self._stack.close()
+        if was_online:
+            self._on_link(False)
+
+    def _retry_later(self, reason: str) -> None:
+        pause = BACKOFF_S[min(self._attempt, len(BACKOFF_S) - 1)]
+        pause *= random.uniform(0.8, 1.2)  # noqa: S311 - jitter, so that stations don't flock
+        self._attempt += 1
+        self._next_attempt = monotonic() + pause
+        log.warning("broker_unavailable", reason=reason, retry_in_s=round(pause, 1))
+
+    def _send_live(self) -> None:
+        """Begins what is fresh, in order, as far as the broker's window allows."""
+        if not self._online:
+            self._postpone(list(self._live))
+            self._live.clear()
+        while self._live and self._online and not self._outgoing:
+            letter = self._live.popleft()
+            if letter.deadline_ns is not None and monotonic_ns() > letter.deadline_ns:
+                letter = _late(letter)
+            self._send(letter)
+
+    def _send(self, letter: Letter) -> None:
+        """Verdict, record and mask, in this order."""
+        messages = list(self._messages(letter))
+        self._flight.begin(letter, len(messages))
+        self._outgoing.extend((letter.result_id, message) for message in messages)
+        self._pump()
+
+    def _dispatch(self, message: Message) -> None:
+        self._outgoing.append((None, message))
+        self._pump()
+
+    def _pump(self) -> None:
+        """Sends messages in order, as many as the broker takes unacknowledged."""
+        while self._outgoing and self._connection and len(self._flight) < self._window:
+            result_id, message = self._outgoing.popleft()
+            try:
+                mid = self._connection.publish(message)
+            except PublishError as error:
+                self._lose(str(error))
+                return
+            if not len(self._flight):
+                self._answered_at = monotonic()
+            self._flight.add(mid, result_id)
+
+    def _messages(self, letter: Letter) -> Iterator[Message]:
+        yield Message(self._topics.of("verdict"), letter.verdict, expiry_s=VERDICT_EXPIRY_S)
+        if letter.result is not None and self._settings.send_result:
+            yield from self._if_it_fits(Message(self._topics.of("result"), letter.result))
+        if letter.mask is not None and self._settings.send_mask:
+            topic = self._topics.of("mask", letter.result_id)
+            yield from self._if_it_fits(Message(topic, letter.mask, content_type="image/png"))
+
+    def _if_it_fits(self, message: Message) -> Iterator[Message]:
+        payload = message.payload
+        payload_bytes = len(payload.encode() if isinstance(payload, str) else payload)
+        size = payload_bytes + len(message.topic.encode()) + PACKET_BYTES
+        if self._max_packet is not None and size > self._max_packet:
+            log.warning("message_too_large", topic=message.topic, size=size, most=self._max_packet)
+            return
+        yield message
+
+    def _acknowledge(self, event: Acknowledged) -> None:
+        self._answered_at = monotonic()
+        if event.problem is not None:
+            remedy = "check the broker's ACL and its limits on size"
+            log.error("publish_refused", reason=event.problem, remedy=remedy)
+        sent = self._flight.acknowledge(event.mid, event.problem)
+        self._pump()
+        self._send_live()
+        if sent is None:
+            return
+        if sent.is_refused:
+            self._postpone([sent.letter])
+            self._look_again_at = monotonic() + LOOK_AGAIN_S
+            return
+        self.delivered += 1
+        self._unnoted.append(sent.letter.result_id)
+        self._note_delivered()
+
+    def _note_delivered(self) -> None:
+        if not self._unnoted:
+            return
+        try:
+            self._ledger.deliver(self._unnoted)
+        except LedgerError as error:
+            log.error("ledger_failed", error=str(error))  # the next one tries again
+        else:
+            self._unnoted.clear()
+
+    def _postpone(self, letters: list[Letter]) -> None:
+        """Puts letters behind; in memory, bounded, where even the ledger fails."""
+        if not letters:
+            return
+        try:
+            unknown = self._ledger.postpone([letter.result_id for letter in letters])
+        except LedgerError as error:
+            log.error("ledger_failed", error=str(error))
+            unknown = {letter.result_id for letter in letters}
+        self._orphans.extend(letter for letter in letters if letter.result_id in unknown)
+        if (excess := len(self._orphans) - MAX_INBOX) > 0:
+            for _ in range(excess):
+                self._orphans.popleft()
+            log.error("verdicts_given_up", count=excess, reason="no broker and no ledger")
+
+    def _may_send_backlog(self) -> bool:
+        waits = self._has_backlog or bool(self._orphans)
+        room = len(self._flight) < max(1, self._window // 2) and not self._outgoing
+        return self._online and waits and room and not self._live
+
+    def _send_backlog(self) -> None:
+        """A few letters of the backlog, those in memory first."""
+        for _ in range(min(BACKLOG_LETTERS, len(self._orphans))):
+            if self._online:
+                self._send(_late(self._orphans.popleft()))
+        for letter in self._next_backlog() if self._online else ():
+            if not self._online:
+                return
+            self._cursor = letter.seq
+            self._send(_late(letter))
+
+    def _next_backlog(self) -> list[Letter]:
+        if not self._has_backlog:
+            return []
+        try:
+            letters = self._ledger.backlog(self._cursor, BACKLOG_LETTERS)
+        except LedgerError as error:
+            log.error("ledger_failed", error=str(error))
+            letters = []
+            self._look_again_at = monotonic() + LOOK_AGAIN_S
+        self._has_backlog = bool(letters)
+        return letters
+
+    def _send_state(self) -> None:
+        if self._online and self._state is not None:
+            self._dispatch(Message(self._topics.of("state"), self._state, retain=True))
+
+    def _send_alarms(self) -> None:
+        while self._online and self._alarms:
+            self._dispatch(Message(self._topics.of("alarm"), self._alarms.popleft()))
+
+    def _availability(self, word: str) -> Message:
+        topic = self._topics.of("availability")
+        return Message(topic, word, retain=True, content_type="text/plain")
+
+    def _finish(self) -> None:
+        """Within `flush_s`: lets acknowledgements come in, then says goodbye."""
+        deadline = monotonic() + self._flush_s
+        while self._connection is not None and monotonic() < deadline and self._unsettled():
+            self._check_answers()
+            for event in self._events(0.05):
+                self._handle(event)
+            if self._may_send_backlog():
+                self._send_backlog()
+        if self._online:
+            self._dispatch(self._availability("stopped"))
+        while self._online and (self._outgoing or self._flight) and monotonic() < deadline + 1.0:
+            for event in self._events(0.05):
+                self._handle(event)
+        self._postpone([*self._flight.letters, *self._live])
+        self._note_delivered()
+        if self._orphans:
+            reason = "no broker and no ledger"
+            log.error("verdicts_given_up", count=len(self._orphans), reason=reason)
+
+    def _unsettled(self) -> bool:
+        waiting = self._live or self._flight.letters or self._orphans or self._has_backlog
+        return bool(waiting) or not self._inbox.empty()
+
+
+def client_id(base: str) -> str:
+    """At most 64 characters that are this station's own."""
+    name = base.replace("/", "-")
+    if len(name) <= MAX_CLIENT_ID:
+        return name
+    digest = hashlib.sha256(base.encode()).hexdigest()[:8]
+    return f"{digest}{name[len(digest) - MAX_CLIENT_ID :]}"
+
+
+def _late(letter: Letter) -> Letter:
+    """The same letter, saying that it is late."""
+    return replace(
+        letter,
+        verdict=marked_late(letter.verdict),
+        result=None if letter.result is None else marked_late(letter.result),
+        deadline_ns=None,
+    )

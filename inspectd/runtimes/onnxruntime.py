@@ -1,0 +1,59 @@
+"""ONNX Runtime on the CPU: the reference that every other runtime is compared with."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import onnxruntime
+
+from inspectd.core.bundle import Graph
+from inspectd.core.errors import InferenceError, RuntimeUnavailableError
+from inspectd.core.records import AnomalyMap, ImageArray
+
+
+class OnnxRuntime:
+    """A session for one graph; entering loads the graph."""
+
+    def __init__(self, graph: Graph, threads: int = 0) -> None:
+        self.name = f"onnxruntime-{onnxruntime.__version__} fp32 CPU"
+        self.rounding = 0.0
+        self._graph = graph
+        self._threads = threads
+        self._session: Any = None
+
+    def __enter__(self) -> Self:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.log_severity_level = 3
+        # Spinning threads would starve the camera and the publisher on a small machine.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self._session = onnxruntime.InferenceSession(
+                self._graph.path, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # its exceptions share no base but Exception
+            raise RuntimeUnavailableError(
+                f"{self.name} can't load {self._graph.path}: {error}"
+            ) from error
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._session = None
+
+    def infer(self, image: ImageArray) -> AnomalyMap:
+        """Scores one (H, W, 3) uint8 RGB picture; see `Runtime.infer`."""
+        names = self._graph.names
+        try:
+            values, scores = self._session.run(
+                [names.anomaly_map, names.score], {names.input: image[np.newaxis]}
+            )
+        except Exception as error:  # its exceptions share no base but Exception
+            raise InferenceError(f"{self.name}: {error}") from error
+        return AnomalyMap(values[0], float(scores[0]))

@@ -1,0 +1,81 @@
+"""OpenVINO on the CPU, in fp32, or in bfloat16 where that was asked for and the CPU computes it.
+
+Left alone OpenVINO takes bfloat16 on CPUs that have it, and scores move; so it is never left alone.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from inspectd.core.bundle import Graph
+from inspectd.core.errors import InferenceError, RuntimeUnavailableError
+from inspectd.core.records import AnomalyMap, ImageArray
+
+# Importing openvino would report to its maker over the network, from a thread that delays the exit
+# where there is none; without this package it uses its own stub, which does nothing.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+import openvino  # noqa: E402
+
+HINTS = {"fp32": "f32", "bf16": "bf16"}
+ROUNDING = {"fp32": 0.0, "bf16": 5e-3}
+"""How far a precision may move a score; a cosine's rounding in 8 bits of mantissa is 2e-3."""
+
+
+class OpenVinoRuntime:
+    """A compiled model for one graph; entering compiles it for a batch of one."""
+
+    def __init__(self, graph: Graph, threads: int = 0, precision: str = "fp32") -> None:
+        self.name = f"openvino-{openvino.__version__.split('-')[0]} {precision} CPU"
+        self.rounding = ROUNDING[precision]
+        self._hint = HINTS[precision]
+        self._graph = graph
+        self._threads = threads
+        self._request: Any = None
+
+    def __enter__(self) -> Self:
+        names = self._graph.names
+        settings: dict[str, object] = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": self._hint,
+        }
+        if self._threads:
+            settings["INFERENCE_NUM_THREADS"] = self._threads
+        try:
+            core = openvino.Core()
+            if self._hint == "bf16" and "BF16" not in core.get_property(
+                "CPU", "OPTIMIZATION_CAPABILITIES"
+            ):
+                raise RuntimeError("this CPU doesn't compute bfloat16; use runtime openvino")
+            model = core.read_model(self._graph.path)
+            model.reshape({names.input: [1, *self._graph.size, 3]})
+            self._request = core.compile_model(model, "CPU", settings).create_infer_request()
+        except Exception as error:  # it raises plain RuntimeError and pybind's own kinds
+            raise RuntimeUnavailableError(
+                f"{self.name} can't load {self._graph.path}: {error}"
+            ) from error
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._request = None
+
+    def infer(self, image: ImageArray) -> AnomalyMap:
+        """Scores one (H, W, 3) uint8 RGB picture; see `Runtime.infer`."""
+        names = self._graph.names
+        if image.dtype != np.uint8:  # it would convert, and wrap what doesn't fit
+            raise InferenceError(f"{self.name}: the picture is {image.dtype}, not uint8")
+        try:
+            self._request.infer({names.input: image[np.newaxis]}, share_inputs=True)
+            values = self._request.get_tensor(names.anomaly_map).data[0].copy()
+            score = float(self._request.get_tensor(names.score).data[0])
+        except Exception as error:  # it raises plain RuntimeError and pybind's own kinds
+            raise InferenceError(f"{self.name}: {error}") from error
+        return AnomalyMap(values, score)

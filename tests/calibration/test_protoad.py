@@ -1,0 +1,239 @@
+"""ProtoAD's heads and its choice of prototypes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from calibration.backbones import load_backbone
+from calibration.finch import Partition, coarser
+from calibration.scorers import scorer_named
+from calibration.scorers.protoad import (
+    MAX_PATCHES,
+    PATCH_BYTES,
+    OnGrid,
+    ProtoAD,
+    PublishedHead,
+    RewrittenHead,
+    Stages,
+    choose_partition,
+    default_max_patches,
+    on_grid,
+    patch_features,
+)
+from inspectd.core.errors import ConfigError
+from inspectd.core.records import ImageArray
+
+
+def _stages(
+    seed: int,
+    channels: tuple[int, ...] = (5, 7, 9),
+    size: tuple[int, int] = (8, 12),
+    batch: int = 2,
+) -> Stages:
+    """Random maps of stride 1, 2 and 4, as after ReLUs: not negative, and some zero."""
+    torch.manual_seed(seed)
+    one, two, three = (
+        torch.randn(batch, count, size[0] // stride, size[1] // stride).relu()
+        for count, stride in zip(channels, (1, 2, 4), strict=True)
+    )
+    return one, two, three
+
+
+def _prototypes(seed: int, count: int, channels: int) -> torch.Tensor:
+    generator = torch.manual_seed(seed)
+    return torch.nn.functional.normalize(torch.rand((count, channels), generator=generator))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    count=st.integers(1, 70),
+    tile=st.integers(1, 80),
+    channels=st.tuples(*[st.integers(1, 12)] * 3),
+    size=st.sampled_from([(4, 4), (8, 12), (16, 4)]),
+)
+def test_both_heads_are_one_function(
+    seed: int, count: int, tile: int, channels: tuple[int, ...], size: tuple[int, int]
+) -> None:
+    """Moving the convolution before the upsampling changes nothing, whatever the tiles."""
+    stages = _stages(seed, channels, size)
+    prototypes = _prototypes(seed, count, sum(channels))
+    published = PublishedHead(prototypes)(stages)
+    rewritten = RewrittenHead(prototypes, channels, tile)(stages)
+    assert rewritten.shape == published.shape == (2, 1, *size)
+    torch.testing.assert_close(rewritten, published, atol=1e-5, rtol=0)
+
+
+def test_both_heads_agree_on_empty_features() -> None:
+    """A patch without any activation resembles no prototype: both say 1, not NaN."""
+    nothing = tuple(torch.zeros_like(stage) for stage in _stages(0))
+    prototypes = _prototypes(0, 3, 21)
+    for head in (PublishedHead(prototypes), RewrittenHead(prototypes, (5, 7, 9), 2)):
+        torch.testing.assert_close(head(nothing), torch.ones(2, 1, 8, 12))
+
+
+def _upsampled(values: np.ndarray, factor: int) -> np.ndarray:
+    """(C, h, w) to (C, factor h, factor w), bilinear between pixel centres, pixel by pixel."""
+    channels, height, width = values.shape
+    out = np.empty((channels, height * factor, width * factor))
+    for row in range(height * factor):
+        for column in range(width * factor):
+            y = min(max((row + 0.5) / factor - 0.5, 0), height - 1)
+            x = min(max((column + 0.5) / factor - 0.5, 0), width - 1)
+            top, left = int(y), int(x)
+            bottom, right = min(top + 1, height - 1), min(left + 1, width - 1)
+            upper = values[:, top, left] * (1 - x + left) + values[:, top, right] * (x - left)
+            lower = values[:, bottom, left] * (1 - x + left) + values[:, bottom, right] * (x - left)
+            out[:, row, column] = upper * (1 - y + top) + lower * (y - top)
+    return out
+
+
+@pytest.mark.parametrize("tile", [4, 256])
+def test_the_score_is_one_minus_the_highest_cosine(tile: int) -> None:
+    """Equation 3, computed slowly: upsample, concatenate, then each patch with each prototype."""
+    stages = _stages(7)
+    prototypes = _prototypes(7, 11, 21).numpy()
+    rewritten = RewrittenHead(torch.from_numpy(prototypes), (5, 7, 9), tile)(stages)
+    for picture in range(2):
+        one, two, three = (stage[picture].numpy() for stage in stages)
+        patches = np.concatenate([one, _upsampled(two, 2), _upsampled(three, 4)])  # (21, 8, 12)
+        for row in range(8):
+            for column in range(12):
+                patch = patches[:, row, column]
+                cosines = [
+                    patch @ p / np.linalg.norm(patch) / np.linalg.norm(p) for p in prototypes
+                ]
+                score = float(rewritten[picture, 0, row, column])
+                assert score == pytest.approx(1 - max(cosines), abs=1e-5)
+
+
+def test_features_have_length_one() -> None:
+    """Stages are upsampled to the finest, concatenated and normalised at each position."""
+    features = patch_features(_stages(3))
+    assert features.shape == (2, 21, 8, 12)
+    torch.testing.assert_close(features.norm(dim=1), torch.ones(2, 8, 12))
+
+
+def _partitions() -> list[Partition]:
+    """Three levels of 12, 6 and 4 clusters around four directions."""
+    rng = np.random.default_rng(0)
+    levels = []
+    for count in (12, 6, 4):
+        means = np.eye(4, dtype=np.float32)[np.arange(count) % 4]
+        means = means + rng.normal(0, 0.01, (count, 4)).astype(np.float32)
+        levels.append(Partition(means, np.full(count, 24 // count)))
+    return levels
+
+
+@pytest.mark.parametrize(("which", "index"), [(0, 2), (1, 0), (2, 1), (3, 2)])
+def test_a_partition_is_chosen_from_the_finest(which: int, index: int) -> None:
+    """1 is the finest, counted upwards; 0 is the stopping rule's, the last."""
+    partitions = _partitions()
+    assert choose_partition(partitions, which, seed=0) is partitions[index]
+
+
+def test_a_coarser_partition_is_made_on_demand() -> None:
+    """-1 is one level above the stopping rule's."""
+    partitions = _partitions()
+    chosen = choose_partition(partitions, -1, seed=0)
+    expected = coarser(partitions[-1], seed=0)
+    assert expected is not None
+    np.testing.assert_array_equal(chosen.means, expected.means)
+    assert len(chosen.means) < 4
+    assert chosen.sizes.sum() == 24
+
+
+@pytest.mark.parametrize(
+    ("which", "match"),
+    [(4, r"gave 3 partitions \(12, 6, 4\), not 4"), (-9, "no partition 9 levels")],
+)
+def test_a_partition_that_does_not_exist_is_refused(which: int, match: str) -> None:
+    """The refusal says which there are."""
+    with pytest.raises(ConfigError, match=match):
+        choose_partition(_partitions(), which, seed=0)
+
+
+@pytest.mark.parametrize("channels", [84, 448, 1792])
+def test_patches_fit_into_memory(channels: int) -> None:
+    """Twice the patches, their own and what clustering takes, stay within the stated bytes."""
+    count = default_max_patches(channels)
+    assert 2 * 4 * channels * count <= PATCH_BYTES
+    assert 100_000 < count <= MAX_PATCHES
+
+
+def _images() -> list[ImageArray]:
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 256, (64, 64, 3), dtype=np.uint8) for _ in range(5)]
+
+
+@pytest.mark.parametrize("head", ["rewritten", "published"])
+def test_a_fit_keeps_its_bounds(head: str) -> None:
+    """Fewer prototypes than the stopping rule's, from no more patches than asked for."""
+    scorer = ProtoAD(max_prototypes=60, max_patches=500, head=head)
+    done: list[str] = []
+    fitted = scorer.fit(_images(), load_backbone("builtin"), 0, lambda what, *_: done.append(what))
+    assert fitted.facts["patches"] == "500 of 84 channels"
+    assert int(fitted.facts["prototypes"]) < 60
+    kind = RewrittenHead if head == "rewritten" else PublishedHead
+    assert any(isinstance(module, kind) for module in fitted.head.modules())
+    assert done[0] == "extracting features"
+    assert done[-1].startswith("clustering")
+
+
+def test_a_fit_is_repeatable() -> None:
+    """The same pictures and seed give the same unit prototypes; another seed gives others."""
+    scorer = ProtoAD(max_prototypes=60, max_patches=500, head="published")
+    backbone = load_backbone("builtin")
+    first, again, other = (
+        next(scorer.fit(_images(), backbone, seed, lambda *_: None).head.parameters())[..., 0, 0]
+        for seed in (1, 1, 2)
+    )
+    assert torch.equal(first, again)
+    assert first.shape != other.shape or not torch.equal(first, other)
+    torch.testing.assert_close(first.norm(dim=1), torch.ones(len(first)))
+
+
+def test_a_head_that_does_not_exist_is_refused_at_once() -> None:
+    """Not after minutes of clustering."""
+    with pytest.raises(ConfigError, match="no head is called 'rewriten'; known: rewritten, publi"):
+        ProtoAD(head="rewriten")
+
+
+def test_a_scorer_that_does_not_exist_is_refused() -> None:
+    """The refusal lists those there are."""
+    with pytest.raises(ConfigError, match="no scorer is called 'patchcore'; known: protoad"):
+        scorer_named("patchcore")
+
+
+def test_options_make_the_same_scorer_again() -> None:
+    """What the manifest keeps is enough to fit anew."""
+    scorer = ProtoAD(max_prototypes=60, partition=-1, max_patches=500, head="published")
+    assert scorer_named(scorer.name, **scorer.options()) == scorer
+
+
+def test_both_heads_agree_on_the_coarser_grid() -> None:
+    """With a patch every 8 pixels the rewritten head is still the published one."""
+    stages, prototypes = _stages(3), _prototypes(4, 30, 21)
+    published = OnGrid(PublishedHead(prototypes), 8)(stages)
+    rewritten = OnGrid(RewrittenHead(prototypes, (5, 7, 9), 8), 8)(stages)
+    assert published.shape == (2, 1, 4, 6)
+    torch.testing.assert_close(rewritten, published, atol=1e-5, rtol=0)
+
+
+def test_the_coarser_grid_averages_the_first_stage_only() -> None:
+    """Stage 1 comes to stage 2's grid, a mean of four patches each; the others stay."""
+    stages = _stages(5)
+    first, second, third = on_grid(stages, 8)
+    assert first[0, 0, 0, 0] == pytest.approx(float(stages[0][0, 0, :2, :2].mean()))
+    assert second is stages[1]
+    assert third is stages[2]
+
+
+def test_a_grid_that_does_not_exist_is_refused_at_once() -> None:
+    """Only the strides of the first two stages are grids."""
+    with pytest.raises(ConfigError, match="4 or 8"):
+        scorer_named("protoad", grid=6)

@@ -1,0 +1,166 @@
+"""The inspector: every picture gets a decision, and a revision that errs never decides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import pytest
+
+from inspectd.core.bundle import Bundle
+from inspectd.core.errors import BundleError, InferenceError
+from inspectd.core.records import AnomalyMap, ImageArray, Reason, Verdict
+from inspectd.pipeline.decide import undecided
+from inspectd.pipeline.inspector import Inspector, is_reject
+
+GOOD = np.full((48, 64, 3), 0, np.uint8)
+BAD = np.full((48, 64, 3), 40, np.uint8)
+SCORES = {0: 0.2, 40: 0.8, 80: 0.4}
+"""Brightness of a picture to its score; 0 and 40 are the golden pictures'."""
+
+
+class BrightnessRuntime:
+    """Scores a picture by its brightness; one of 255 makes it fail."""
+
+    name = "brightness"
+    rounding = 0.0
+
+    def __init__(self, scores: dict[int, float] | None = None) -> None:
+        self.scores = scores or SCORES
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        pass
+
+    def infer(self, image: ImageArray) -> AnomalyMap:
+        """A flat map of the brightness' score."""
+        level = int(image[0, 0, 0])
+        if level == 255:
+            raise InferenceError("brightness: blinded")
+        score = self.scores[level]
+        values = np.full(image.shape[:2], 0.0 if np.isnan(score) else score, np.float32)
+        return AnomalyMap(values, score)
+
+
+@pytest.fixture
+def bundle(tmp_path: Path, make_bundle: Callable[..., Bundle]) -> Bundle:
+    """Pictures are (48, 64), inputs (32, 40); the threshold is 0.5."""
+    return make_bundle(tmp_path / "bundle")
+
+
+@pytest.fixture
+def inspector(bundle: Bundle) -> Inspector:
+    """An inspector on a runtime that looks at brightness."""
+    return Inspector(bundle, BrightnessRuntime())
+
+
+def test_good_passes_and_bad_fails(inspector: Inspector) -> None:
+    """The decision is the bundle's threshold on the runtime's score."""
+    good, _ = inspector.inspect(GOOD)
+    bad, _ = inspector.inspect(BAD)
+    assert (good.verdict, good.score, good.threshold) == (Verdict.PASS, 0.2, 0.5)
+    assert (bad.verdict, bad.score) == (Verdict.FAIL, 0.8)
+    assert bad.mask is not None
+    assert bad.mask.shape == (48, 64)
+
+
+def test_each_stage_is_timed(inspector: Inspector) -> None:
+    """A decided part has the milliseconds of all three stages, none negative."""
+    _, timings = inspector.inspect(GOOD)
+    assert list(timings) == ["preprocess", "infer", "decide"]
+    assert all(0 <= ms < 1000 for ms in timings.values())
+
+
+def test_grey_pictures_are_inspected_too(inspector: Inspector) -> None:
+    """A monochrome camera's (H, W) is as good as (H, W, 3)."""
+    decision, _ = inspector.inspect(BAD[..., 0])
+    assert decision.verdict is Verdict.FAIL
+
+
+UNDECIDABLE = [
+    (np.zeros((48, 65, 3), np.uint8), Reason.WRONG_SIZE, "48 x 65"),
+    (np.zeros((64, 48), np.uint8), Reason.WRONG_SIZE, "64 x 48"),
+    (np.zeros((48, 64, 4), np.uint8), Reason.UNREADABLE_IMAGE, "(48, 64, 4)"),
+    (np.zeros((48, 64), np.uint16), Reason.UNREADABLE_IMAGE, "uint16"),
+    (np.zeros((0, 0), np.uint8), Reason.UNREADABLE_IMAGE, "(0, 0)"),
+    (np.full((48, 64, 3), 255, np.uint8), Reason.INFERENCE_FAILED, "blinded"),
+]
+
+
+@pytest.mark.parametrize(("image", "reason", "detail"), UNDECIDABLE)
+def test_what_can_not_be_decided_is_undecided(
+    inspector: Inspector, image: np.ndarray, reason: Reason, detail: str
+) -> None:
+    """The reason is said, nothing is raised, and the next part is inspected as ever."""
+    decision, _ = inspector.inspect(image)
+    assert decision.verdict is Verdict.UNDECIDED
+    assert decision.reason is reason
+    assert detail in decision.detail
+    assert is_reject(decision)
+    assert inspector.inspect(GOOD)[0].verdict is Verdict.PASS
+
+
+def test_a_nan_score_is_undecided(bundle: Bundle) -> None:
+    """A runtime that computes NaN neither passes nor fails a part."""
+    decision, _ = Inspector(bundle, BrightnessRuntime({0: float("nan")})).inspect(GOOD)
+    assert decision.verdict is Verdict.UNDECIDED
+    assert decision.reason is Reason.INFERENCE_FAILED
+
+
+def test_only_a_pass_is_no_reject(inspector: Inspector) -> None:
+    """Fail and undecided divert the part."""
+    assert not is_reject(inspector.inspect(GOOD)[0])
+    assert is_reject(inspector.inspect(BAD)[0])
+    assert is_reject(undecided(Reason.FRAME_LOST))
+
+
+def test_golden_pictures_that_reproduce_verify(bundle: Bundle) -> None:
+    """The largest difference is returned; it is within the manifest's tolerance."""
+    runtime = BrightnessRuntime({0: 0.2 + 4e-4, 40: 0.8 - 7e-4})
+    assert Inspector(bundle, runtime).verify() == pytest.approx(7e-4)
+
+
+@pytest.mark.parametrize(
+    ("scores", "named"),
+    [
+        ({0: 0.202, 40: 0.8}, "golden/00.png scores 0.20200"),
+        ({0: 0.2, 40: 0.798}, "golden/01.png scores 0.79800"),
+        ({0: float("nan"), 40: 0.8}, "golden/00.png scores nan"),
+        ({0: 0.2, 40: float("nan")}, "golden/01.png scores nan"),
+        ({0: 0.2, 40: float("inf")}, "golden/01.png scores inf"),
+    ],
+)
+def test_a_golden_picture_that_differs_is_refused(
+    bundle: Bundle, scores: dict[int, float], named: str
+) -> None:
+    """The refusal names the picture, the runtime, both scores and the remedy."""
+    with pytest.raises(BundleError, match=rf"{named} on brightness instead of .* choose another"):
+        Inspector(bundle, BrightnessRuntime(scores)).verify()
+
+
+def test_a_verdict_that_flips_is_refused(
+    tmp_path: Path, make_bundle: Callable[..., Bundle]
+) -> None:
+    """Within the tolerance a golden picture may not change sides either."""
+    bundle = make_bundle(tmp_path / "bundle", image_threshold=0.8)
+    with pytest.raises(BundleError, match=r"golden/01\.png scores 0\.79995"):
+        Inspector(bundle, BrightnessRuntime({0: 0.2, 40: 0.79995})).verify()
+
+
+def test_a_bundle_without_golden_pictures_is_refused(
+    tmp_path: Path, make_bundle: Callable[..., Bundle]
+) -> None:
+    """Nothing reproduced is nothing proved."""
+    bundle = make_bundle(tmp_path / "bundle", golden_scores=())
+    with pytest.raises(BundleError, match="no golden picture"):
+        Inspector(bundle, BrightnessRuntime()).verify()
