@@ -15,9 +15,9 @@
                                                       v
                                                   publisher: live first, then backlog > MQTT
 
-Layers, checked by import-linter: ``cli, demo > daemon > cameras, runtimes, publishers, ledger >
-pipeline > core``. ``calibration`` uses ``core``, ``pipeline`` and ``runtimes`` (a threshold is
-found with the runtime that will apply it); only the CLI and the demo import it, lazily.
+Layers, checked by import-linter: ``cli, demo > daemon > cameras, runtimes, publishers >
+ledger, pipeline > core``. ``calibration`` uses ``core``, ``pipeline`` and ``runtimes`` (a threshold
+is found with the runtime that will apply it); only the CLI and the demo import it, lazily.
 """
 
 __version__ = "0.1.0"

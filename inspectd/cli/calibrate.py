@@ -147,7 +147,7 @@ def calibrate(
     grid: Annotated[
         Grid,
         typer.Option(
-            help="Pixels from patch to patch: 4 as in the paper, or 8: about 3 times faster.",
+            help="Pixels from patch to patch: 4 as in the paper, or 8: fewer and faster.",
             rich_help_panel=MODEL,
         ),
     ] = Grid.FOUR,
