@@ -20,6 +20,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@PYTHON=$(PYTHON) deploy/need-packages venv
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[all]'
+	@$(VENV)/bin/python -m inspectd.simcam.build || true
 	@touch $@
 	@echo "ready: $(VENV)/bin/inspectd --help"
 
@@ -40,7 +41,8 @@ lint: $(TEST_STAMP) ## ruff and import-linter
 	$(VENV)/bin/lint-imports
 
 types: $(TEST_STAMP) ## mypy
-	$(VENV)/bin/mypy inspectd/core inspectd/pipeline calibration/scorers
+	$(VENV)/bin/mypy inspectd/core inspectd/pipeline inspectd/acquisition inspectd/cameras \
+		inspectd/daemon calibration/scorers
 
 schema: venv ## writes the committed JSON schemas anew
 	$(VENV)/bin/python -m inspectd.core.schema

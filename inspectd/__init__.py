@@ -3,21 +3,25 @@
 ::
 
     calibration/   offline, torch                 inspectd/   beside the line, never torch
-    dataset > backbone > scorer.fit               camera (thread) --- Frame | Loss --.
-                  |                                                                  v
-            ONNX graph > runtime > threshold      pump: ledger row (Ticket) > bounded queue
-                  |                                                                  v
-                  v                               inspector: preprocess > runtime > decide
-      bundle: model.onnx, manifest, golden  ----->    |            Inspection
-      set, report; immutable, hashed                  v
+    dataset > backbone > scorer.fit               camera's child process: harvesters > decode
+                  |                                        | shared-memory ring, records
+            ONNX graph > runtime > threshold               v
+                  |                               pump: Frame | Loss > ledger row (Ticket) > queue
+                  v                                                                  v
+      bundle: model.onnx, manifest, golden  ----> inspector: preprocess > runtime > decide
+      set, report; immutable, hashed                  |            Inspection
+                                                      v
                                                   ledger (SQLite): one row per trigger
                                                       |
                                                       v
                                                   publisher: live first, then backlog > MQTT
 
-Layers, checked by import-linter: ``cli, demo > daemon > cameras, runtimes, publishers >
-ledger, pipeline > core``. ``calibration`` uses ``core``, ``pipeline`` and ``runtimes`` (a threshold
-is found with the runtime that will apply it); only the CLI and the demo import it, lazily.
+A station has one such lane for each camera (`inspectd.daemon.lane`).
+
+Layers, checked by import-linter: ``cli, demo > daemon > cameras, runtimes, publishers, simcam >
+acquisition, ledger, pipeline > core``. ``calibration`` uses ``core``, ``pipeline`` and ``runtimes``
+(a threshold is found with the runtime that will apply it); only the CLI and the demo import it,
+lazily. ``simcam`` is a camera for tests and demonstrations: a GenTL producer in C.
 """
 
 __version__ = "0.1.0"

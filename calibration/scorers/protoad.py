@@ -14,9 +14,8 @@ Two heads compute the same function:
   prototypes, and the K-channel results are upsampled and added; the patch's norm does not depend
   on k, so it divides after the maximum. About 4 times fewer multiplications.
 
-The paper scores on the first stage's grid, a patch every 4 pixels. `grid=8` averages that stage to
-the second one's grid, a patch every 8 pixels: a quarter of the patches to cluster and to score. It
-is not the paper's network, so it is an option and not the default.
+A third one, `compact`, is not the paper's function but made after it for slow machines; see
+`calibration.compact`. `coverage` adds to the clusters' means the patches that they cover worst.
 """
 
 from __future__ import annotations
@@ -26,25 +25,36 @@ from dataclasses import dataclass, field
 from functools import reduce
 from time import monotonic
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
 from calibration.backbones import Backbone
+from calibration.compact import (
+    EPSILON,
+    CompactHead,
+    Floats,
+    Stages,
+    learn_projection,
+    neighbourhoods,
+    worst_covered,
+)
 from calibration.features import sample_patches
 from calibration.finch import Partition, coarser, finch, normalised
 from calibration.scorers import Fitted, Option, Report
 from inspectd.core.errors import ConfigError
 from inspectd.core.records import ImageArray
 
-Stages = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-EPSILON = 1e-12
 PATCH_BYTES = 2_600 * 2**20
 """Memory for the patches and for what clustering them takes: calibration stays below 4 GiB."""
 MAX_PATCHES = 1_000_000
 """More patches take longer and, from a few hundred thousand on, change little."""
-HEADS = ("rewritten", "published")
-GRIDS = (4, 8)
+HEADS = ("rewritten", "published", "compact")
+COMPACT_CHANNELS = 128
+"""Directions that the compact head keeps: about 98 % of what the good patches are made of."""
+COMPACT_COVERAGE = 2_000
+AUTOMATIC = -1
 TILE = 256
 """Prototypes per tile of the rewritten head: 256 maps of 56 x 56 float32 are 3 MiB."""
 
@@ -60,16 +70,17 @@ class ProtoAD:
     max_patches: int = 0
     """Patches clustered; 0 takes what fits into memory."""
     head: str = "rewritten"
-    """`rewritten` or `published`: the same function."""
-    grid: int = 4
-    """Pixels of the input from patch to patch: 4 as in the paper, or 8."""
+    """`rewritten` or `published`: the same function; or `compact`: another, faster one."""
+    coverage: int = AUTOMATIC
+    """Patches added to the prototypes, the worst covered ones; the paper adds none. -1: none, or
+    `COMPACT_COVERAGE` for the compact head."""
     name: str = field(default="protoad", init=False)
 
     def __post_init__(self) -> None:
         if self.head not in HEADS:
             raise ConfigError(f"no head is called {self.head!r}; known: {', '.join(HEADS)}")
-        if self.grid not in GRIDS:
-            raise ConfigError(f"the grid is 4 or 8 pixels, not {self.grid}")
+        if self.coverage < AUTOMATIC:
+            raise ConfigError(f"coverage is a number of patches, not {self.coverage}")
 
     def options(self) -> dict[str, Option]:
         """The settings that reproduce a fit."""
@@ -78,7 +89,7 @@ class ProtoAD:
             "partition": self.partition,
             "max_patches": self.max_patches,
             "head": self.head,
-            "grid": self.grid,
+            "coverage": self.coverage,
         }
 
     def fit(
@@ -91,35 +102,55 @@ class ProtoAD:
         """
         started = monotonic()
         channels = backbone.network.channels
+        is_compact = self.head == "compact"
         patches = sample_patches(
             images,
             backbone,
-            lambda stages: patch_features(on_grid(stages, self.grid)),
+            neighbourhoods if is_compact else patch_features,
             limit=self.max_patches or default_max_patches(sum(channels)),
             seed=seed,
             report=lambda done, total: report("extracting features", done, total),
         )
+        facts = {"patches": f"{len(patches):,} of {sum(channels)} channels"}
+        projection = learn_projection(patches, COMPACT_CHANNELS) if is_compact else None
+        if projection is not None:
+            patches = projection(patches)
+            facts["projection"] = f"{patches.shape[1]} channels, {projection.kept:.1%} kept"
+        prototypes = self._prototypes(patches, seed, report, facts)
+        facts["head"] = self.head
+        facts["fitted in"] = f"{monotonic() - started:.0f} s"
+        if projection is not None:
+            return Fitted(CompactHead(projection, prototypes, TILE), facts)
+        return Fitted(self._head(torch.from_numpy(prototypes), channels), facts)
+
+    def _prototypes(
+        self, patches: Floats, seed: int, report: Report, facts: dict[str, str]
+    ) -> Floats:
+        """(K, C) of length 1: means of clusters, and patches that these don't cover."""
         partitions = finch(
             patches,
             fewer_than=self.max_prototypes,
             seed=seed,
             report=lambda done, total: report(f"clustering {total:,} points", done, total),
         )
-        chosen = choose_partition(partitions, self.partition, seed)
-        facts = {
-            "patches": f"{len(patches):,} of {sum(channels)} channels",
-            "FINCH partitions": ", ".join(f"{len(p.means):,}" for p in partitions),
-            "prototypes": f"{len(chosen.means):,}",
-            "head": f"{self.head}, a patch every {self.grid} pixels",
-            "fitted in": f"{monotonic() - started:.0f} s",
-        }
-        return Fitted(self._head(chosen, channels), facts)
+        means = normalised(choose_partition(partitions, self.partition, seed).means)
+        facts["FINCH partitions"] = ", ".join(f"{len(p.means):,}" for p in partitions)
+        extra = worst_covered(patches, means, self._coverage)
+        facts["prototypes"] = f"{len(means) + len(extra):,}"
+        if len(extra):
+            facts["of these for coverage"] = f"{len(extra):,}"
+        return np.concatenate([means, extra])
 
-    def _head(self, chosen: Partition, channels: tuple[int, ...]) -> nn.Module:
-        prototypes = torch.from_numpy(normalised(chosen.means))
+    @property
+    def _coverage(self) -> int:
+        if self.coverage != AUTOMATIC:
+            return self.coverage
+        return COMPACT_COVERAGE if self.head == "compact" else 0
+
+    def _head(self, prototypes: torch.Tensor, channels: tuple[int, ...]) -> nn.Module:
         if self.head == "published":
-            return OnGrid(PublishedHead(prototypes), self.grid)
-        return OnGrid(RewrittenHead(prototypes, channels, TILE), self.grid)
+            return PublishedHead(prototypes)
+        return RewrittenHead(prototypes, channels, TILE)
 
 
 def default_max_patches(channels: int) -> int:
@@ -147,13 +178,6 @@ def choose_partition(partitions: list[Partition], which: int, seed: int) -> Part
     return chosen
 
 
-def on_grid(stages: Stages, grid: int) -> Stages:
-    """Maps of stride 4, 8, 16; with a grid of 8 the first is averaged to stride 8."""
-    if grid == 4:
-        return stages
-    return functional.avg_pool2d(stages[0], 2), stages[1], stages[2]
-
-
 def patch_features(stages: Stages) -> torch.Tensor:
     """Three maps of stride 4, 8, 16 to (B, C1 + C2 + C3, H/4, W/4), L2-normalised per position."""
     return functional.normalize(_concatenated(stages), dim=1, eps=EPSILON)
@@ -168,20 +192,6 @@ def _upsampled(x: torch.Tensor, size: torch.Size) -> torch.Tensor:
     if x.shape[-2:] == size:
         return x
     return functional.interpolate(x, size=size, mode="bilinear", align_corners=False)
-
-
-class OnGrid(nn.Module):
-    """A head on the paper's grid or on the coarser one."""
-
-    def __init__(self, head: nn.Module, grid: int) -> None:
-        super().__init__()
-        self.head = head
-        self.grid = grid
-
-    def forward(self, stages: Stages) -> torch.Tensor:
-        """Three maps to the anomaly score of each patch, (B, 1, H/grid, W/grid)."""
-        patches: torch.Tensor = self.head(on_grid(stages, self.grid))
-        return patches
 
 
 class PublishedHead(nn.Module):

@@ -16,7 +16,7 @@ from time import monotonic, monotonic_ns
 from types import TracebackType
 from typing import Self
 
-from inspectd.core.config import CameraSection
+from inspectd.core.config import FolderSection
 from inspectd.core.contracts import EndOfStream
 from inspectd.core.errors import CameraError, ImageError
 from inspectd.core.images import list_images, read_image
@@ -26,7 +26,7 @@ from inspectd.core.records import Frame, ImageArray, Loss, Reason, Trigger
 class FolderCamera:
     """See the module; entering reads the folder's names."""
 
-    def __init__(self, section: CameraSection) -> None:
+    def __init__(self, section: FolderSection) -> None:
         self.name = section.name
         self._section = section
         self._count = 0

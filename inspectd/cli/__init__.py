@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 import inspectd
-from inspectd.cli import calibrate, demo, doctor, evaluate, gate, product, run
+from inspectd.cli import calibrate, camera, demo, doctor, evaluate, gate, product, run
 from inspectd.cli.output import Commands, examples, out, register
 
 COMMANDS: tuple[tuple[str, Callable[..., Any], tuple[str, ...]], ...] = (
@@ -26,7 +26,10 @@ COMMANDS: tuple[tuple[str, Callable[..., Any], tuple[str, ...]], ...] = (
     ("doctor", doctor.doctor, doctor.EXAMPLES),
 )
 """Name, function and examples, in the order of the help."""
-GROUPS: tuple[tuple[str, typer.Typer], ...] = (("product", product.app),)
+GROUPS: tuple[tuple[str, typer.Typer], ...] = (
+    ("product", product.app),
+    ("camera", camera.app),
+)
 """Commands that have commands of their own."""
 
 app = typer.Typer(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +21,7 @@ from inspectd.cli.output import (
     stages,
     write_json,
 )
+from inspectd.core.errors import CameraError, ConfigError
 
 if TYPE_CHECKING:
     from inspectd.demo.report import LineSummary
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = (
     "inspectd demo",
+    "inspectd demo --unplug",
     "inspectd demo --parts 300 --rate 8",
     "inspectd demo --broker localhost:1883 --json summary.json",
 )
@@ -34,6 +37,14 @@ BUILTIN_NOTE = (
     "The demo uses the built-in backbone, a fixed bank of filters that needs no download: a "
     "stop-gap. A trained network finds more; give one with --backbone."
 )
+
+
+class DemoCamera(StrEnum):
+    """The values of ``--camera``."""
+
+    AUTO = "auto"
+    SIMULATED = "simulated"
+    FOLDER = "folder"
 
 
 def demo(
@@ -48,6 +59,19 @@ def demo(
     ] = Path("demo-out"),
     backbone: Annotated[str, typer.Option(help="Backbone: a name or a weights file.")] = "builtin",
     runtime: RuntimeOption = RuntimeName.AUTO,
+    camera: Annotated[
+        DemoCamera,
+        typer.Option(
+            help="simulated: a GenICam camera through harvesters; folder: pictures replayed; "
+            "auto: simulated where harvesters and a compiler are there."
+        ),
+    ] = DemoCamera.AUTO,
+    unplug: Annotated[
+        bool,
+        typer.Option(
+            "--unplug", help="Unplug the simulated camera in the middle, and plug it in again."
+        ),
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Draws other parts.")] = 0,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the summary to this file.")
@@ -64,7 +88,10 @@ def demo(
         from inspectd.demo.run import write_results as write
 
         folder.mkdir(parents=True, exist_ok=True)
-        request = DemoRequest(folder, parts, rate, broker, backbone, seed, runtime.value)
+        kind = _camera(camera, unplug)
+        request = DemoRequest(
+            folder, parts, rate, broker, backbone, seed, runtime.value, kind, unplug
+        )
         if backbone == "builtin":
             note(BUILTIN_NOTE)
         with interruptible() as check, broker_for(request) as mqtt:
@@ -76,7 +103,9 @@ def demo(
 
                 bundle = prepare_product(request, step)
             note(f"calibrated {bundle.manifest.product} {bundle.manifest.revision}")
-            note(f"line: {parts} parts at {rate:g}/s, broker {mqtt.host}:{mqtt.port}")
+            note(
+                f"line: {parts} parts at {rate:g}/s, {kind} camera, broker {mqtt.host}:{mqtt.port}"
+            )
             with Live(console=err, refresh_per_second=8, transient=True) as live:
 
                 def update(account: Account) -> None:
@@ -94,6 +123,25 @@ def demo(
         raise typer.Exit(1)
 
 
+def _camera(wanted: DemoCamera, unplug: bool) -> str:
+    """`simulated` or `folder`.
+
+    Raises:
+        CameraError: the simulated camera is wanted and can't be had.
+    """
+    from inspectd.demo.parts import simulated_camera_problem
+
+    if wanted is DemoCamera.FOLDER and unplug:
+        raise ConfigError("--unplug: a folder of pictures can't be unplugged")
+    problem = None if wanted is DemoCamera.FOLDER else simulated_camera_problem()
+    if problem is not None and (wanted is DemoCamera.SIMULATED or unplug):
+        raise CameraError(problem)
+    if problem is not None:
+        note(f"pictures are replayed from a folder, without the simulated camera: {problem}")
+        return "folder"
+    return "folder" if wanted is DemoCamera.FOLDER else "simulated"
+
+
 def live_table(account: Account) -> Table:
     """The newest verdicts as the gate sees them, and the counts so far."""
     from inspectd.demo.product import truth_of
@@ -107,9 +155,9 @@ def live_table(account: Account) -> Table:
     for column in ("part", "truth", "verdict", "score", "latency ms", "gate"):
         table.add_column(column, justify="right" if column in ("score", "latency ms") else "left")
     colours = {"pass": "green", "fail": "red"}
-    for action in account.last:
+    for part, action in account.last:
         message = action.verdict or {}
-        part, score = str(message["part_id"]), message.get("score")
+        score = message.get("score")
         table.add_row(
             part.split("-")[0],
             truth_of(part) or "good",

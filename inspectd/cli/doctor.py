@@ -100,7 +100,7 @@ OPTIONAL = (
     Package("torch", "calibration", "pip install 'inspectd[calibration]'"),
     Package("onnx", "calibration", "pip install 'inspectd[calibration]'"),
     Package("amqtt", "the demo's broker", "pip install 'inspectd[demo]'"),
-    Package("harvesters", "GenICam cameras", "pip install harvesters"),
+    Package("harvesters", "GenICam cameras", "pip install 'inspectd[genicam]'"),
     Package("tensorrt", "NVIDIA GPUs", "pip install tensorrt"),
     Package("pycuda", "NVIDIA GPUs", "pip install pycuda"),
 )
@@ -128,6 +128,7 @@ def _groups(state_dir: Path | None) -> tuple[Callable[[], Iterator[Check]], ...]
         check_runtimes,
         check_optional,
         check_nvidia,
+        check_cameras,
         check_broker,
         partial(check_places, state_dir),
         partial(check_products, state_dir),
@@ -201,6 +202,26 @@ def check_nvidia() -> Iterator[Check]:
     driver.cuDriverGetVersion(ctypes.byref(number))
     cuda = f"CUDA {number.value // 1000}.{number.value % 1000 // 10}"
     yield Check("nvidia", Status.OK, f"{count.value} GPU(s), driver for {cuda}")
+
+
+def check_cameras() -> Iterator[Check]:
+    """Whether there are GenTL producers, and a compiler for the simulated camera."""
+    from inspectd.acquisition.device import GENTL_PATH, producers
+    from inspectd.core.errors import CameraError
+
+    try:
+        names = ", ".join(path.name for path in producers())
+    except CameraError:
+        detail = "none; a camera's maker ships one as a .cti file"
+        yield Check("GenTL producers", Status.ABSENT, detail, f"set {GENTL_PATH} to its directory")
+    else:
+        yield Check("GenTL producers", Status.OK, f"{names}; see inspectd camera list")
+    compiler = shutil.which("gcc")
+    if compiler:
+        yield Check("gcc", Status.OK, f"{compiler} (compiles the simulated camera)")
+    else:
+        detail = "not installed; for the simulated camera"
+        yield Check("gcc", Status.ABSENT, detail, "apt-get install gcc libc6-dev")
 
 
 def check_broker() -> Iterator[Check]:

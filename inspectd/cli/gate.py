@@ -149,7 +149,10 @@ def _target(config: Path | None, broker: str | None, topic: str | None) -> tuple
         section = MqttSection(host=host, port=int(port), version="3.1.1")
         return section, topic or StationSection().base
     settings = load_settings(config or DEFAULT_CONFIG)
-    return settings.mqtt, topic or settings.station.base
+    bases = [lane.station.base for lane in settings.lanes]
+    if topic is None and len(bases) > 1:
+        raise ConfigError(f"the station has several cameras; say --topic {' or '.join(bases)}")
+    return settings.mqtt, topic or bases[0]
 
 
 def _write_reject(folder: Path, action: Action) -> None:

@@ -45,19 +45,24 @@ def check_config(config: ConfigOption = DEFAULT_CONFIG) -> None:
     from inspectd.publishers.connection import tls_context
 
     settings = load_settings(config)
-    product = load_product_settings(config, settings.product)
-    if not settings.camera.path.is_dir():
-        raise ConfigError(f"camera.path: {settings.camera.path}: no such folder")
+    store = ProductStore((settings.state_dir or state_dir()) / "products")
+    lines = [f"{config} is valid"]
+    for lane in settings.lanes:
+        deadline_ms = load_product_settings(config, lane.product).deadline_ms
+        camera = lane.camera
+        if camera.type == "folder" and not camera.path.is_dir():
+            raise ConfigError(f"camera.path: {camera.path}: no such folder")
+        source = camera.path if camera.type == "folder" else camera.serial or camera.user_id
+        lines += [
+            f"product   {lane.product} {store.open(lane.product).manifest.revision}",
+            f"camera    {camera.type} {source}",
+            f"topics    {lane.station.base}/…",
+            f"deadline  {deadline_ms} ms",
+        ]
     if settings.mqtt.tls:
         tls_context(settings.mqtt)
-    store = ProductStore((settings.state_dir or state_dir()) / "products")
-    bundle = store.open(settings.product)
-    show(
-        f"{config} is valid\n"
-        f"product   {settings.product} {bundle.manifest.revision}\n"
-        f"camera    {settings.camera.type} {settings.camera.path}\n"
+    lines.append(
         f"broker    {settings.mqtt.host}:{settings.mqtt.port}, MQTT {settings.mqtt.version}, "
-        f"TLS {'on' if settings.mqtt.tls else 'off'}\n"
-        f"topics    {settings.station.base}/…\n"
-        f"deadline  {product.deadline_ms} ms"
+        f"TLS {'on' if settings.mqtt.tls else 'off'}"
     )
+    show("\n".join(lines))

@@ -9,10 +9,20 @@ from __future__ import annotations
 
 import os
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    SecretStr,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -32,6 +42,7 @@ CREDENTIALS = {
 }
 """systemd credential to the field of ``[mqtt]`` that it sets; files are passed as paths."""
 
+ProductId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 TopicRoot = Annotated[str, Field(pattern=r"^[^/+#\x00]+(/[^/+#\x00]+)*$", max_length=128)]
 
@@ -69,13 +80,14 @@ class StationSection(_Section):
         return self
 
 
-class CameraSection(_Section):
-    """The source of parts."""
+class FolderSection(_Section):
+    """Pictures from a directory instead of a camera."""
 
     type: Literal["folder"] = "folder"
-    """`folder` replays pictures from a directory."""
     name: Name = "camera"
     """Named in every verdict's record."""
+    product: ProductId | None = None
+    """What passes before it, where that isn't the station's product."""
     path: Path
     """Directory of pictures, replayed in name order; a file's stem is the part id."""
     rate: Annotated[float, Field(gt=0, le=1000)] = 5.0
@@ -84,6 +96,119 @@ class CameraSection(_Section):
     """Begin again after the last picture; otherwise the daemon ends there."""
     start_delay_s: Annotated[float, Field(ge=0, le=3600)] = 0.0
     """Seconds before the first part."""
+
+
+FeatureValue = bool | int | float | str
+
+
+class GenicamSection(_Section):
+    """A GenICam camera, through the GenTL producer of its maker."""
+
+    type: Literal["genicam"]
+    name: Name = "camera"
+    """Named in every verdict's record; parts are called after it."""
+    product: ProductId | None = None
+    """What passes before it, where that isn't the station's product."""
+    cti: list[Path] = []
+    """GenTL producers (.cti); by default all in the directories of GENICAM_GENTL64_PATH."""
+    serial: str = ""
+    """The camera's serial number; it or `user_id` is required."""
+    user_id: str = ""
+    """The camera's user-defined name (DeviceUserID)."""
+    trigger: Literal["free-run", "software", "line", "encoder"] = "line"
+    """What takes a picture. Parts of `software` come at `rate`, from the daemon's own clock."""
+    rate: Annotated[float, Field(gt=0, le=1000)] = 5.0
+    """Parts per second with the software trigger."""
+    source: str = ""
+    """TriggerSource; by default Line0 for `line`, Encoder0 for `encoder`."""
+    activation: Literal["", "RisingEdge", "FallingEdge", "AnyEdge", "LevelHigh", "LevelLow"] = ""
+    """TriggerActivation; by default the camera's own."""
+    delay_us: Annotated[float, Field(ge=0)] | None = None
+    """TriggerDelay, microseconds."""
+    debounce_us: Annotated[float, Field(ge=0)] | None = None
+    """LineDebouncerTime of the source's line, microseconds."""
+    divider: Annotated[int, Field(ge=1)] | None = None
+    """TriggerDivider: every n-th edge takes a picture."""
+    trigger_counter: str = ""
+    """The camera's counter of triggers, such as Counter0: missed triggers are found by it. Without
+    one, lost frames are found by frame ids, and a trigger that makes no frame can't be seen."""
+    expected_rate: Annotated[float, Field(gt=0, le=1000)] | None = None
+    """Parts per second that pass while the camera is away: each is answered `undecided`."""
+    frame_timeout_ms: Annotated[int, Field(ge=10, le=60_000)] = 500
+    """From a trigger to its frame; then the part is answered `undecided`."""
+    user_set: str = "Default"
+    """Loaded before anything is written; empty: the camera stays as it is."""
+    features: dict[str, FeatureValue] | list[dict[str, FeatureValue]] = {}
+    """SFNC features, written in this order and read back. `Feature[Selector=Value]` sets a selector
+    first; a list of tables where one feature is written twice."""
+    chunks: bool = True
+    """Take counters, time stamps and exposure from chunk data where the camera has them."""
+    buffers: Annotated[int, Field(ge=2, le=512)] = 8
+    """Buffers given to the producer."""
+    buffer_handling: Literal["OldestFirst", "OldestFirstOverwrite", "NewestOnly"] = "OldestFirst"
+    """StreamBufferHandlingMode."""
+    ring: Annotated[int, Field(ge=2, le=1024)] = 16
+    """Pictures between the camera's process and the inspector; more than `queue`."""
+    open_timeout_s: Annotated[float, Field(gt=0, le=600)] = 20.0
+    """How long the camera may take to come at the start."""
+    cpu_affinity: list[Annotated[int, Field(ge=0)]] = []
+    """Cores for the camera's process; by default all."""
+    realtime_priority: Annotated[int, Field(ge=0, le=99)] = 0
+    """SCHED_FIFO priority of the camera's process; 0: an ordinary one."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> GenicamSection:
+        if not self.serial and not self.user_id:
+            raise ValueError("name the camera by serial or user_id (`inspectd camera list`)")
+        if self.trigger_counter and self.trigger in ("free-run", "software"):
+            raise ValueError(f"trigger_counter is for line and encoder, not {self.trigger}")
+        if self.trigger_counter and not self.chunks:
+            raise ValueError("trigger_counter needs chunks = true")
+        return self
+
+    def written_features(self) -> list[tuple[str, FeatureValue]]:
+        """All that is written to the camera, in order: user set, trigger, features."""
+        written: list[tuple[str, FeatureValue]] = []
+        if self.user_set:
+            written += [("UserSetSelector", self.user_set), ("UserSetLoad", "execute")]
+        written += self._trigger_features()
+        if self.trigger_counter:
+            written.append(("CounterSelector", self.trigger_counter))
+        tables = [self.features] if isinstance(self.features, dict) else self.features
+        return written + [pair for table in tables for pair in table.items()]
+
+    def _trigger_features(self) -> list[tuple[str, FeatureValue]]:
+        if self.trigger == "free-run":
+            return []
+        by_mode = {"software": "Software", "line": "Line0", "encoder": "Encoder0"}
+        source = self.source or by_mode[self.trigger]
+        written: list[tuple[str, FeatureValue]] = [
+            ("TriggerSelector", "FrameStart"),
+            ("TriggerMode", "On"),
+            ("TriggerSource", source),
+        ]
+        if self.activation:
+            written.append(("TriggerActivation", self.activation))
+        if self.delay_us is not None:
+            written.append(("TriggerDelay", self.delay_us))
+        if self.divider is not None:
+            written.append(("TriggerDivider", self.divider))
+        if self.debounce_us is not None:
+            written += [("LineSelector", source), ("LineDebouncerTime", self.debounce_us)]
+        return written
+
+
+def _camera_type(value: Any) -> str:
+    """`folder` where nothing else is said."""
+    found = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    return str(found or "folder")
+
+
+CameraSection = Annotated[
+    Annotated[FolderSection, Tag("folder")] | Annotated[GenicamSection, Tag("genicam")],
+    Discriminator(_camera_type),
+]
+"""The source of parts: `type` says which."""
 
 
 class MqttSection(_Section):
@@ -135,6 +260,17 @@ class LedgerSection(_Section):
     """Verdicts kept for a broker that doesn't come; beyond it the oldest are given up, alarmed."""
 
 
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """What one camera of the station needs for itself."""
+
+    product: str
+    camera: FolderSection | GenicamSection
+    station: StationSection
+    """Makes its topics and names its ledger."""
+    mqtt: MqttSection
+
+
 class Settings(BaseSettings):
     """The whole configuration of one station."""
 
@@ -146,7 +282,7 @@ class Settings(BaseSettings):
         use_attribute_docstrings=True,
     )
 
-    product: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
+    product: ProductId | None = None
     """The product to inspect; `inspectd product list` names them."""
     runtime: Literal["auto", "openvino", "openvino-bf16", "onnxruntime"] = "auto"
     """Inference runtime; `auto` takes the fastest in fp32."""
@@ -162,9 +298,41 @@ class Settings(BaseSettings):
     simulation: bool = False
     """Marks every verdict as simulated."""
     station: StationSection = StationSection()
-    camera: CameraSection
+    camera: CameraSection | None = None
+    cameras: list[CameraSection] = []
+    """Several cameras instead of `camera`: each its own process, product and topics."""
     mqtt: MqttSection = MqttSection()
     ledger: LedgerSection = LedgerSection()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Settings:
+        if (self.camera is None) == (not self.cameras):
+            raise ValueError("give one [camera], or several [[cameras]]")
+        for camera in (self.camera, *self.cameras):
+            if camera is not None and (camera.product or self.product) is None:
+                raise ValueError("product: is required, at the top or in each camera")
+        names = [camera.name for camera in self.cameras]
+        if len(set(names)) < len(names):
+            raise ValueError("cameras: each needs a name of its own")
+        return self
+
+    @property
+    def lanes(self) -> tuple[Lane, ...]:
+        """One for each camera. Where there are several, a lane's station is `<station>-<name>`."""
+        if self.camera is not None:
+            return (Lane(self._product_of(self.camera), self.camera, self.station, self.mqtt),)
+        return tuple(self._lane_of(camera) for camera in self.cameras)
+
+    def _lane_of(self, camera: FolderSection | GenicamSection) -> Lane:
+        station = StationSection.model_validate(
+            {**self.station.model_dump(), "station": f"{self.station.station}-{camera.name}"}
+        )
+        named = self.mqtt.client_id and f"{self.mqtt.client_id}-{camera.name}"
+        mqtt = self.mqtt.model_copy(update={"client_id": named})
+        return Lane(self._product_of(camera), camera, station, mqtt)
+
+    def _product_of(self, camera: FolderSection | GenicamSection) -> str:
+        return camera.product or self.product or ""  # the validator has seen to one
 
     @classmethod
     def settings_customise_sources(
@@ -265,10 +433,12 @@ def _absolute(content: dict[str, Any], base: Path) -> dict[str, Any]:
         key: _absolute(value, base) if isinstance(value, dict) else value
         for key, value in content.items()
     }
-    for key in ("path", "ca_file", "cert_file", "key_file", "state_dir"):
+    for key in ("path", "ca_file", "cert_file", "key_file", "state_dir", "cti"):
         value = resolved.get(key)
         if isinstance(value, str):
             resolved[key] = str(base.resolve() / _at_home(value))
+        elif key == "cti" and isinstance(value, list):
+            resolved[key] = [str(base.resolve() / _at_home(str(item))) for item in value]
     return resolved
 
 
@@ -279,10 +449,17 @@ def _at_home(name: str) -> Path:
         raise ConfigError(f"{name}: {error}") from None
 
 
+def _place(location: tuple[int | str, ...]) -> list[int | str]:
+    """Without the camera's type, which pydantic puts in as if it were a key."""
+    is_camera = location[:1] in (("camera",), ("cameras",))
+    tags = ("folder", "genicam") if is_camera else ()
+    return [part for part in location if part not in tags]
+
+
 def _explained(path: Path, error: ValidationError) -> str:
     lines = [f"{path}: {error.error_count()} problem(s)"]
     for problem in error.errors(include_url=False, include_input=False):
-        where = ".".join(str(part) for part in problem["loc"]) or "the file"
+        where = ".".join(str(part) for part in _place(problem["loc"])) or "the file"
         if problem["type"] == "extra_forbidden":
             lines.append(f"  {where}: unknown key; see deploy/inspectd.toml for those that exist")
         elif problem["type"] == "missing":

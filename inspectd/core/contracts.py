@@ -8,7 +8,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Protocol, Self
 
-from inspectd.core.records import AnomalyMap, Frame, ImageArray, Loss
+from inspectd.core.records import AnomalyMap, Frame, ImageArray, Loss, Notice
 
 
 class EndOfStream:
@@ -30,8 +30,10 @@ class Camera(_Resource, Protocol):
 
     name: str
 
-    def next_event(self, timeout_s: float) -> Frame | Loss | EndOfStream | None:
+    def next_event(self, timeout_s: float) -> Frame | Loss | Notice | EndOfStream | None:
         """The next part, or None if none came within `timeout_s` seconds.
+
+        A camera that can find itself again tells its loss by a `Notice` and goes on answering.
 
         Raises:
             CameraError: the camera is lost; leave the context and enter it anew.

@@ -96,7 +96,8 @@ def scale_to_source(
 
 
 def _resized(image: ImageArray, size: Size) -> ImageArray:
-    """(H, W[, 3]) to `size`: averaged when it shrinks (no aliasing), bilinear when it grows.
+    """(H, W[, 3]) to `size`: a side that shrinks is averaged, so that nothing aliases; one that
+    grows is interpolated bilinearly.
 
     Halving first is OpenCV's fast path and leaves a quarter of the pixels for the rest: together
     less than half the time for a megapixel.
@@ -107,9 +108,13 @@ def _resized(image: ImageArray, size: Size) -> ImageArray:
         image = np.asarray(cv2.resize(image, half, interpolation=cv2.INTER_AREA), np.uint8)
     if image.shape[:2] == (height, width):
         return image
-    shrinks = height <= image.shape[0] and width <= image.shape[1]
-    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(image, (width, height), interpolation=interpolation), np.uint8)
+    least = (min(width, image.shape[1]), min(height, image.shape[0]))  # (W, H)
+    if least != (image.shape[1], image.shape[0]):
+        image = np.asarray(cv2.resize(image, least, interpolation=cv2.INTER_AREA), np.uint8)
+    if least == (width, height):
+        return image
+    grown = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(grown, np.uint8)
 
 
 def _halves(image: ImageArray, size: Size) -> bool:

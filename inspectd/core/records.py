@@ -37,6 +37,8 @@ class Reason(StrEnum):
     UNREADABLE_IMAGE = "unreadable_image"
     WRONG_SIZE = "wrong_size"
     FRAME_LOST = "frame_lost"
+    INCOMPLETE = "incomplete_frame"
+    CAMERA_LOST = "camera_lost"
     OVERRUN = "overrun"
     INFERENCE_FAILED = "inference_failed"
     RESTARTED = "restarted"
@@ -62,6 +64,10 @@ class Trigger:
     """Ticks of the conveyor's encoder, where there is one."""
     device_ns: int | None = None
     """The camera's clock in nanoseconds, where it has one."""
+    exposure_us: float | None = None
+    """Exposure time in microseconds, where the camera tells it with the frame."""
+    line_status: int | None = None
+    """The camera's input and output lines at this frame, a bit each, where it tells them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +86,17 @@ class Loss:
     trigger: Trigger
     reason: Reason
     detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What a camera has to tell people beside the parts."""
+
+    kind: str
+    """Of the alarm: `camera_lost`, `camera_returned`, `missed_trigger`, `surplus_frame` ..."""
+    text: str
+    camera_up: bool
+    """Whether the camera delivers."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ from inspectd.core.records import (
     Inspection,
     Loss,
     MaskArray,
+    Notice,
     Reason,
     Ticket,
     Trigger,
@@ -185,7 +186,9 @@ class Line:
                 if isinstance(event, EndOfStream):
                     log.info("camera_stream_ended", camera=self._camera.name)
                     return
-                if event is not None:
+                if isinstance(event, Notice):
+                    self._heed(event)
+                elif event is not None:
                     attempt = 0
                     self._take(event)
         except BaseException as error:  # noqa: BLE001 - it ends the daemon, with its trace logged
@@ -215,6 +218,12 @@ class Line:
                 log.info("camera_returned", camera=self._camera.name)
                 break
         return attempt
+
+    def _heed(self, notice: Notice) -> None:
+        """A camera that helps itself tells what it met."""
+        self.camera_up = notice.camera_up
+        log.warning(notice.kind, camera=self._camera.name, detail=notice.text)
+        self._outlet.alarm(notice.kind, notice.text, camera=self._camera.name)
 
     def _take(self, event: Frame | Loss) -> None:
         ticket = self._ticket(event.trigger)

@@ -1,8 +1,9 @@
 """The demonstration: a rendered product, calibrated, and inspected by the real daemon.
 
-Everything that a line has is here as its own process: a broker, ``inspectd run`` with a replay
-camera, and (in this process) a reject gate that only sees what comes over MQTT. The truth about a
-part is in its file's name, which only the account at the end looks at.
+Everything that a line has is here as its own process: a broker, ``inspectd run`` with a
+camera, and (in this process) a reject gate that only sees what comes over MQTT. The camera is the
+simulated GenICam one, before which this process lets the parts pass. The truth about a part is in
+its file's name, which only the account at the end looks at.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -33,6 +34,7 @@ from inspectd.core.images import read_image
 from inspectd.core.overlay import contact_sheet, verdict_tile
 from inspectd.core.records import ImageArray, Verdict
 from inspectd.core.store import ProductStore
+from inspectd.demo.parts import START_DELAY_S, Conveyor, Folder, Source
 from inspectd.demo.product import render_dataset, render_line, truth_of
 from inspectd.demo.report import LineSummary, render_line_report
 from inspectd.gate import Action, GateKeeper, watch
@@ -45,7 +47,6 @@ TRAIN, GOOD, PER_DEFECT = 60, 40, 10
 """Pictures to learn from, and of the hold-out set."""
 SIZE = 256
 """Side of the model's input in pixels."""
-START_DELAY_S = 1.0
 PATIENCE_S = 30.0
 """How long after the last part an answer is waited for."""
 OVERLAYS = 12
@@ -65,6 +66,10 @@ class DemoRequest:
     backbone: str
     seed: int
     runtime: str
+    camera: str
+    """`simulated` or `folder`."""
+    unplugged: bool
+    """Whether the simulated camera loses its cable in the middle of the run."""
 
 
 @dataclass(slots=True)
@@ -72,23 +77,25 @@ class Account:
     """What the gate saw, beside what is true."""
 
     triggers: int
+    name_of: Callable[[Mapping[str, Any]], str | None]
+    """File stem of the part that a verdict is about."""
     answers: dict[str, Action] = field(default_factory=dict)
-    """Part id to the first answer."""
+    """Part's name to the first answer."""
     repeated: int = 0
     """Answers beyond the first of a part."""
-    last: list[Action] = field(default_factory=list)
-    """The newest answers, for a live view."""
+    last: list[tuple[str, Action]] = field(default_factory=list)
+    """The newest answers with their parts' names, for a live view."""
 
     def note(self, action: Action) -> None:
         """Takes in one action of the gate."""
         if action.verdict is None:
             return
-        part_id = action.verdict["part_id"]
-        if part_id in self.answers:
+        name = self.name_of(action.verdict)
+        if name is None or name in self.answers:
             self.repeated += 1
             return
-        self.answers[part_id] = action
-        self.last = [*self.last[-7:], action]
+        self.answers[name] = action
+        self.last = [*self.last[-7:], (name, action)]
 
     def summary(self) -> LineSummary:
         """The figures so far."""
@@ -122,7 +129,7 @@ def prepare_product(request: DemoRequest, report: Report) -> Bundle:
     from calibration.scorers import scorer_named
 
     pictures = request.folder / "pictures"
-    for old in (pictures, request.folder / "line", request.folder / "state"):
+    for old in (pictures, *(request.folder / name for name in ("line", "state", "rig"))):
         shutil.rmtree(old, ignore_errors=True)
     render_dataset(
         pictures,
@@ -187,14 +194,14 @@ def run_line(
     """
     station = f"demo-{os.getpid()}"
     base = f"inspectd/v1/site/area/line/{station}"
-    config = write_config(request, mqtt, station)
-    account, stop, keeper = Account(request.parts), threading.Event(), GateKeeper()
-    masks: SimpleQueue[Any] = SimpleQueue()
-    limit = monotonic() + START_DELAY_S + request.parts / request.rate + PATIENCE_S
+    stop, keeper = threading.Event(), GateKeeper()
+    heard: SimpleQueue[Any] = SimpleQueue()
     with ExitStack() as stack:
-        stack.enter_context(
-            Connection(mqtt, f"{station}-mes", masks.put, subscriptions=(f"{base}/mask/+",))
-        )
+        source = stack.enter_context(source_of(request))
+        config = write_config(request, mqtt, station, source)
+        account = Account(request.parts, source.name_of)
+        topics = (f"{base}/mask/+", f"{base}/state")
+        stack.enter_context(Connection(mqtt, f"{station}-mes", heard.put, subscriptions=topics))
         inbox: SimpleQueue[Action] = SimpleQueue()
 
         def watch_gate() -> None:
@@ -205,9 +212,13 @@ def run_line(
         gate.start()
         stack.callback(gate.join)
         stack.callback(stop.set)
+        arguments = ("-m", "inspectd", "run", "--config", str(config))
         daemon = stack.enter_context(
-            _child(request, "daemon", "-m", "inspectd", "run", "--config", str(config))
+            _child(request, "daemon", *arguments, environment=source.environment())
         )
+        _await_line(heard, daemon)
+        source.start()
+        limit = monotonic() + START_DELAY_S + request.parts / request.rate + PATIENCE_S
         while len(account.answers) < request.parts and monotonic() < limit:
             _take(inbox, account)
             on_change(account)
@@ -224,7 +235,7 @@ def run_line(
         raise InspectdError(
             f"the daemon gave no verdict; its log is {request.folder / 'daemon.log'}"
         )
-    return account, _masks(masks)
+    return account, _masks(heard)
 
 
 def write_results(
@@ -276,7 +287,15 @@ def overlay_tiles(
     return tiles
 
 
-def write_config(request: DemoRequest, mqtt: MqttSection, station: str) -> Path:
+def source_of(request: DemoRequest) -> Source:
+    """Where the parts come from."""
+    pictures = request.folder / "line"
+    if request.camera == "folder":
+        return Folder(pictures, request.rate)
+    return Conveyor(pictures, request.folder / "rig", request.rate, unplugged=request.unplugged)
+
+
+def write_config(request: DemoRequest, mqtt: MqttSection, station: str, source: Source) -> Path:
     """The daemon's configuration, as a user would write it."""
     folder = request.folder.resolve()
     path = folder / "inspectd.toml"
@@ -290,11 +309,7 @@ simulation = true
 [station]
 station = {json.dumps(station)}
 
-[camera]
-path = {json.dumps(str(folder / "line"))}
-rate = {request.rate}
-start_delay_s = {START_DELAY_S}
-
+{source.configuration()}
 [mqtt]
 host = {json.dumps(mqtt.host)}
 port = {mqtt.port}
@@ -320,11 +335,17 @@ def _interest(part_id: str, action: Action) -> tuple[int, str]:
 
 
 @contextmanager
-def _child(request: DemoRequest, name: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+def _child(
+    request: DemoRequest, name: str, *arguments: str, environment: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     """A Python process with its output in ``<folder>/<name>.log``; ended with the context."""
     with (request.folder / f"{name}.log").open("wb") as output:
         child = subprocess.Popen(
-            [sys.executable, *arguments], stdout=output, stderr=output, start_new_session=True
+            [sys.executable, *arguments],
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            env={**os.environ, **(environment or {})},
         )
         try:
             yield child
@@ -361,11 +382,23 @@ def _take(inbox: SimpleQueue[Action], account: Account) -> None:
         return
 
 
+def _await_line(heard: SimpleQueue[Any], daemon: subprocess.Popen[bytes]) -> None:
+    """Until the daemon says that it takes parts, ends, or patience does."""
+    limit = monotonic() + PATIENCE_S
+    while monotonic() < limit and daemon.poll() is None:
+        try:
+            event = heard.get(timeout=0.1)
+        except Empty:
+            continue
+        if isinstance(event, Received) and b'"ContinuousExecution"' in event.payload:
+            return
+
+
 def _masks(events: SimpleQueue[Any]) -> dict[str, bytes]:
     found = {}
     while not events.empty():
         event = events.get()
-        if isinstance(event, Received):
+        if isinstance(event, Received) and "/mask/" in event.topic:
             found[event.topic.rsplit("/", 1)[1]] = event.payload
     return found
 

@@ -51,6 +51,8 @@ def result_message(inspection: Inspection) -> str:
             **_identity(inspection.ticket),
             "camera": inspection.ticket.trigger.camera,
             "device_ns": inspection.ticket.trigger.device_ns,
+            "exposure_us": inspection.ticket.trigger.exposure_us,
+            "line_status": inspection.ticket.trigger.line_status,
             "product_id": inspection.product_id,
             "revision": inspection.revision,
             "verdict": decision.verdict.value,

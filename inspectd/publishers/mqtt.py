@@ -357,6 +357,7 @@ class MqttPublisher:
         self._flight.begin(letter, len(messages))
         self._outgoing.extend((letter.result_id, message) for message in messages)
         self._pump()
+        log.debug("verdict_published", result_id=letter.result_id, monotonic_ns=monotonic_ns())
 
     def _dispatch(self, message: Message) -> None:
         self._outgoing.append((None, message))

@@ -300,12 +300,32 @@ def compare(workers: dict[str, Worker], category: str, args: argparse.Namespace)
         for i, (p, bad) in enumerate(test)
     ]
     add_ratio(result)
+    if all(side in workers for side in SIDES):
+        result["auroc_difference_95"] = auroc_difference(scores["own"], scores["peer"], defective)
     return result
 
 
 def add_ratio(result: dict[str, Any]) -> None:
     if all(side in result for side in SIDES):
         result["peer_over_own_ms"] = result["peer"]["ms_median"] / result["own"]["ms_median"]
+
+
+def auroc_difference(
+    own: Sequence[float], peer: Sequence[float], defective: Sequence[bool], rounds: int = 2_000
+) -> tuple[float, float]:
+    """95 % interval of ours minus the peer's AUROC: a paired bootstrap over the test pictures, good
+    and defective ones drawn apart."""
+    rng = np.random.default_rng(0)
+    bad = np.flatnonzero(defective)
+    good = np.flatnonzero(~np.asarray(defective, dtype=bool))
+    labels = [False] * len(good) + [True] * len(bad)
+    differences = []
+    for _ in range(rounds):
+        drawn = np.concatenate([rng.choice(good, len(good)), rng.choice(bad, len(bad))])
+        ours, theirs = np.asarray(own)[drawn], np.asarray(peer)[drawn]
+        differences.append(auroc(ours.tolist(), labels) - auroc(theirs.tolist(), labels))
+    low, high = np.percentile(differences, (2.5, 97.5))
+    return float(low), float(high)
 
 
 def overall(results: dict[str, dict[str, Any]], sides: Sequence[str]) -> dict[str, Any]:
@@ -327,19 +347,22 @@ def table(results: dict[str, dict[str, Any]], total: dict[str, Any], sides: Sequ
     for what in ("AUROC", "ms", "fit s", "bank"):
         head += [f"{what} {side}" for side in sides]
     both = len(sides) == 2
-    rows = [head + (["ms peer/own"] if both else [])]
+    rows = [head + (["ms peer/own", "AUROC own-peer, 95 %"] if both else [])]
     for name, r in results.items():
         row = [name, str(r["train"]), str(r["test_good"]), str(r["test_defective"])]
         row += [f"{r[s]['auroc']:.4f}" for s in sides]
         row += [f"{r[s]['ms_median']:.1f}" for s in sides]
         row += [f"{r[s]['fit']['seconds']:.1f}" for s in sides]
         row += [str(r[s]["fit"].get("bank", "-")) for s in sides]
-        rows.append(row + ([f"{r['peer_over_own_ms']:.2f}"] if both else []))
+        if both:
+            low, high = r["auroc_difference_95"]
+            row += [f"{r['peer_over_own_ms']:.2f}", f"{low:+.4f} to {high:+.4f}"]
+        rows.append(row)
     row = ["overall", "", "", ""]
     row += [f"{total[s]['auroc']:.4f}" for s in sides]
     row += [f"{total[s]['ms_median']:.1f}" for s in sides]
     row += [""] * (2 * len(sides))
-    rows.append(row + ([f"{total['peer_over_own_ms']:.2f}"] if both else []))
+    rows.append(row + ([f"{total['peer_over_own_ms']:.2f}", ""] if both else []))
     widths = [max(len(r[i]) for r in rows) for i in range(len(rows[0]))]
     lines = []
     for row in rows:

@@ -23,6 +23,7 @@ from inspectd.core.store import ProductStore
 from inspectd.publishers.connection import Connected, Connection
 
 PRODUCT = "bench"
+LOG = "daemon.log"
 
 
 @dataclass(frozen=True)
@@ -96,18 +97,26 @@ def bench_in(folder: Path, levels: tuple[str, ...]) -> Iterator[Bench]:
 
 
 @contextmanager
-def daemon(bench: Bench, runtime: str, rate: float) -> Iterator[subprocess.Popen[bytes]]:
-    """``inspectd run``, looping over the camera's folder; terminated with the context."""
+def daemon(
+    bench: Bench, runtime: str, rate: float, log_level: str = "warning"
+) -> Iterator[subprocess.Popen[bytes]]:
+    """``inspectd run``, looping over the camera's folder; terminated with the context.
+
+    Its log is `daemon.log` in the bench's folder.
+    """
     config = bench.folder / "inspectd.toml"
     config.write_text(
         f"product = {json.dumps(PRODUCT)}\nruntime = {json.dumps(runtime)}\n"
-        f"state_dir = {json.dumps(str(bench.folder / 'state'))}\nlog_level = 'warning'\n"
+        f"state_dir = {json.dumps(str(bench.folder / 'state'))}\n"
+        f"log_level = {json.dumps(log_level)}\n"
         f"[camera]\npath = {json.dumps(str(bench.folder / 'line'))}\nrate = {rate}\nloop = true\n"
         f"[mqtt]\nhost = {json.dumps(bench.mqtt.host)}\nport = {bench.mqtt.port}\n"
     )
-    process = subprocess.Popen([sys.executable, "-m", "inspectd", "run", "-c", str(config)])
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.wait(timeout=60)
+    command = [sys.executable, "-m", "inspectd", "run", "-c", str(config)]
+    with (bench.folder / LOG).open("wb") as log:
+        process = subprocess.Popen(command, stderr=log)
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait(timeout=60)

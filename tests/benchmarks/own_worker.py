@@ -35,7 +35,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", required=True)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--grid", type=int, default=8)
+    parser.add_argument("--head", default="compact")
+    parser.add_argument("--coverage", type=int, default=-1)
     parser.add_argument("--runtime", default="openvino-bf16")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -59,7 +60,7 @@ def fit(
 ) -> tuple[Runtime, dict[str, Any]]:
     """Learns prototypes, exports the graph and opens the runtime."""
     started = perf_counter()
-    scorer = scorer_named("protoad", grid=arguments.grid)
+    scorer = scorer_named("protoad", head=arguments.head, coverage=arguments.coverage)
     train = PreparedImages([Path(image) for image in images], PREPROCESSING)
     backbone = load_backbone(arguments.weights)
     fitted = scorer.fit(train, backbone, 0, lambda *_: None)
@@ -67,7 +68,7 @@ def fit(
     export_onnx(ScoringGraph(backbone, fitted.head, PREPROCESSING.crop), path)
     graph = Graph(path, PREPROCESSING.crop)
     runtime = stack.enter_context(open_runtime(graph, arguments.runtime, arguments.threads))
-    about = f"{fitted.facts['prototypes']} prototypes, grid {arguments.grid}, {runtime.name}"
+    about = f"{fitted.facts['prototypes']} prototypes, {arguments.head}, {runtime.name}"
     return runtime, {"ok": True, "seconds": perf_counter() - started, "about": about}
 
 

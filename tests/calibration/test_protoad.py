@@ -9,19 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calibration.backbones import load_backbone
-from calibration.finch import Partition, coarser
+from calibration.compact import CompactHead, learn_projection, neighbourhoods, worst_covered
+from calibration.finch import Partition, coarser, normalised
 from calibration.scorers import scorer_named
 from calibration.scorers.protoad import (
     MAX_PATCHES,
     PATCH_BYTES,
-    OnGrid,
     ProtoAD,
     PublishedHead,
     RewrittenHead,
     Stages,
     choose_partition,
     default_max_patches,
-    on_grid,
     patch_features,
 )
 from inspectd.core.errors import ConfigError
@@ -215,25 +214,55 @@ def test_options_make_the_same_scorer_again() -> None:
     assert scorer_named(scorer.name, **scorer.options()) == scorer
 
 
-def test_both_heads_agree_on_the_coarser_grid() -> None:
-    """With a patch every 8 pixels the rewritten head is still the published one."""
-    stages, prototypes = _stages(3), _prototypes(4, 30, 21)
-    published = OnGrid(PublishedHead(prototypes), 8)(stages)
-    rewritten = OnGrid(RewrittenHead(prototypes, (5, 7, 9), 8), 8)(stages)
-    assert published.shape == (2, 1, 4, 6)
-    torch.testing.assert_close(rewritten, published, atol=1e-5, rtol=0)
+def test_coverage_adds_the_patches_that_the_means_cover_worst() -> None:
+    """As many as are asked for, none twice; the paper's heads add none by themselves."""
+    points = normalised(np.random.default_rng(0).random((300, 8), np.float32))
+    means = points[:5]
+    extra = worst_covered(points, means, 20)
+    assert len(np.unique(extra, axis=0)) == 20
+    gaps = 1 - (points @ means.T).max(axis=1)
+    np.testing.assert_array_equal(extra[0], points[gaps.argmax()])
+    after = 1 - (points @ np.concatenate([means, extra]).T).max(axis=1)
+    assert after.max() < gaps.max()
 
 
-def test_the_coarser_grid_averages_the_first_stage_only() -> None:
-    """Stage 1 comes to stage 2's grid, a mean of four patches each; the others stay."""
-    stages = _stages(5)
-    first, second, third = on_grid(stages, 8)
-    assert first[0, 0, 0, 0] == pytest.approx(float(stages[0][0, 0, :2, :2].mean()))
-    assert second is stages[1]
-    assert third is stages[2]
+def test_points_that_are_covered_already_are_not_added() -> None:
+    """More than there are can be asked for."""
+    points = normalised(np.random.default_rng(0).random((12, 4), np.float32))
+    assert len(worst_covered(points, points[:4], 1_000)) == 8
 
 
-def test_a_grid_that_does_not_exist_is_refused_at_once() -> None:
-    """Only the strides of the first two stages are grids."""
-    with pytest.raises(ConfigError, match="4 or 8"):
-        scorer_named("protoad", grid=6)
+def test_a_projection_on_all_directions_changes_no_cosine() -> None:
+    """It only turns the scaled patches."""
+    patches = np.random.default_rng(1).random((500, 6), np.float32)
+    projection = learn_projection(patches, 6)
+    scaled = normalised(patches / patches.std(axis=0))
+    projected = projection(patches)
+    assert projection.kept == pytest.approx(1.0)
+    np.testing.assert_allclose(projected @ projected.T, scaled @ scaled.T, atol=1e-5)
+
+
+def test_a_channel_that_never_changes_does_not_break_the_projection() -> None:
+    """Its deviation is 0."""
+    patches = np.random.default_rng(1).random((500, 6), np.float32)
+    patches[:, 2] = 0
+    assert np.isfinite(learn_projection(patches, 4)(patches)).all()
+
+
+def test_the_compact_head_is_the_cosine_to_the_nearest_prototype() -> None:
+    """Computed the slow way, position by position."""
+    stages = _stages(3)
+    rows = neighbourhoods(stages)  # (B, C, 4, 6)
+    flat = rows.permute(0, 2, 3, 1).reshape(-1, 21).numpy()
+    projection = learn_projection(flat, 10)
+    prototypes = projection(flat[::7])
+    found = CompactHead(projection, prototypes, 3)(stages)
+    expected = 1 - (projection(flat) @ prototypes.T).max(axis=1)
+    assert found.shape == (2, 1, 4, 6)
+    np.testing.assert_allclose(found.flatten().numpy(), expected, atol=1e-5)
+
+
+def test_coverage_is_a_number_of_patches() -> None:
+    """Anything below -1 is a mistake."""
+    with pytest.raises(ConfigError, match="coverage"):
+        scorer_named("protoad", coverage=-2)

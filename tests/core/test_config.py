@@ -13,6 +13,7 @@ from inspectd.core import schema
 from inspectd.core.config import (
     CREDENTIALS,
     MAX_BASE_BYTES,
+    GenicamSection,
     MqttSection,
     StationSection,
     load_product_settings,
@@ -145,7 +146,7 @@ def test_every_problem_is_listed_with_its_place(config: Path) -> None:
     config.write_text('surprise = 1\nqueue = 0\n[camera]\nrat = 5\n[mqtt]\nversion = "4"\n')
     text = refused(config)
     assert str(config) in text
-    for place in ("surprise: unknown key", "camera.rat: unknown key", "product: is required"):
+    for place in ("surprise: unknown key", "camera.rat: unknown key"):
         assert place in text
     for place in ("queue:", "mqtt.version:", "camera.path: is required"):
         assert place in text
@@ -289,3 +290,65 @@ def test_the_example_names_every_setting() -> None:
     sections = [content, *content["$defs"].values()]
     for name in [key for section in sections for key in section["properties"]]:
         assert f"{name} =" in text or f"[{name}]" in text, f"{name} is not in {EXAMPLE}"
+
+
+def test_a_station_needs_a_product(config: Path) -> None:
+    """At the top, or in each camera."""
+    config.write_text('[camera]\npath = "x"\n')
+    assert "product: is required" in refused(config)
+
+
+def test_one_camera_or_several(config: Path) -> None:
+    """`[camera]` and `[[cameras]]` exclude each other, and one of them must be there."""
+    for text in ("", '[camera]\npath = "x"\n[[cameras]]\npath = "y"\n'):
+        config.write_text('product = "bottle"\n' + text)
+        assert "one [camera], or several" in refused(config)
+
+
+def test_each_of_several_cameras_has_a_lane(config: Path) -> None:
+    """Its own topics, client id and, where it says so, product."""
+    config.write_text(
+        'product = "bottle"\n[station]\nstation = "s1"\n[mqtt]\nclient_id = "me"\n'
+        '[[cameras]]\nname = "left"\npath = "x"\n'
+        '[[cameras]]\ntype = "genicam"\nname = "right"\nproduct = "nut"\nserial = "7"\n'
+    )
+    left, right = load_settings(config).lanes
+    assert (left.product, left.station.station, left.mqtt.client_id) == (
+        "bottle",
+        "s1-left",
+        "me-left",
+    )
+    assert (right.product, right.station.base.rsplit("/", 1)[1]) == ("nut", "s1-right")
+
+
+def test_cameras_need_names_of_their_own(config: Path) -> None:
+    """Two lanes would share topics and ledger."""
+    config.write_text('product = "bottle"\n[[cameras]]\npath = "x"\n[[cameras]]\npath = "y"\n')
+    assert "name of its own" in refused(config)
+
+
+def test_a_genicam_camera_is_named_by_serial_or_user_id(config: Path) -> None:
+    """Never by index: the order of cameras changes."""
+    config.write_text('product = "bottle"\n[camera]\ntype = "genicam"\n')
+    text = refused(config)
+    assert "serial or user_id" in text
+
+
+def test_the_user_set_is_written_before_trigger_and_features(config: Path) -> None:
+    """Loading it afterwards would undo them."""
+    config.write_text(
+        'product = "bottle"\n[camera]\ntype = "genicam"\nserial = "7"\ntrigger = "encoder"\n'
+        "divider = 4\n[camera.features]\nGain = 2.0\nExposureTime = 900\n"
+    )
+    camera = load_settings(config).lanes[0].camera
+    assert isinstance(camera, GenicamSection)
+    assert [name for name, _ in camera.written_features()] == [
+        "UserSetSelector",
+        "UserSetLoad",
+        "TriggerSelector",
+        "TriggerMode",
+        "TriggerSource",
+        "TriggerDivider",
+        "Gain",
+        "ExposureTime",
+    ]

@@ -152,3 +152,11 @@ def test_a_mark_is_never_lost(row: int, column: int, source: tuple[int, int]) ->
     assert full.shape == source
     assert set(np.unique(full)) <= {0, 255}
     assert full.any()
+
+
+def test_a_wide_low_picture_does_not_alias() -> None:
+    """A side that shrinks is averaged even where the other one grows."""
+    stripes = np.zeros((100, 512), np.uint8)
+    stripes[:, ::2] = 254  # one column light, one dark: their mean is 127 everywhere
+    resized = prepare(stripes, Preprocessing(resize=(256, 256), crop=(256, 256)))
+    assert abs(resized.astype(int) - 127).max() <= 1

@@ -23,12 +23,18 @@ import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
+from inspectd.core.images import list_images, read_image
 from inspectd.core.store import ProductStore
+from inspectd.demo.parts import simulated_camera_problem
+from inspectd.simcam.build import producer_path
+from inspectd.simcam.rig import DeviceSpec, Rig
 
 PATIENCE_S = 40.0
 """How long something is waited for that takes a second on an idle machine."""
 POLL_S = 0.02
 BASE = "inspectd/v1/site/area/line/station"
+SERIAL = "SYSTEM1"
+HAS_CAMERA = simulated_camera_problem() is None
 USER, PASSWORD = "station", "pass-word-of-the-test"
 
 
@@ -478,11 +484,20 @@ class Station:
 
 def as_toml(sections: dict[str, Any]) -> str:
     """Values first, then one table per section."""
-    plain = [f"{k} = {json.dumps(v)}" for k, v in sections.items() if not isinstance(v, dict)]
+    plain = [f"{k} = {_value(v)}" for k, v in sections.items() if not isinstance(v, dict)]
     for name, values in sections.items():
         if isinstance(values, dict):
-            plain += [f"[{name}]", *(f"{k} = {json.dumps(v)}" for k, v in values.items())]
+            plain += [f"[{name}]", *(f"{k} = {_value(v)}" for k, v in values.items())]
     return "\n".join([*plain, ""])
+
+
+def _value(value: Any) -> str:
+    """As TOML writes it: JSON, but for tables."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(k)} = {_value(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_value, value)) + "]"
+    return json.dumps(value)
 
 
 MakeStation = Callable[..., Station]
@@ -513,11 +528,35 @@ def build_station(
     rate: float = 50.0,
     **more: Any,
 ) -> Station:
-    """A station in its own folder, not started yet."""
+    """A station in its own folder, not started yet.
+
+    With ``camera={"loop": True}`` it has the simulated GenICam camera, triggered by software for
+    as long as the daemon runs (where there are harvesters and a compiler). Otherwise a folder is
+    replayed that ends after `parts`, so that a test can say which parts there were.
+    """
     shutil.copytree(store.root, folder / "state" / "products", symlinks=True)
     station = Station(folder, _sections(folder, broker, rate, more))
     fill(station.pictures, data, parts)
+    if station.sections["camera"].get("loop") and HAS_CAMERA:
+        _put_up_camera(station, rate)
     return station
+
+
+def _put_up_camera(station: Station, rate: float) -> None:
+    """The station's pictures in front of a simulated camera."""
+    images = [read_image(path) for path in list_images(station.pictures)]
+    height, width = images[0].shape[:2]
+    with Rig(station.folder / "rig", [DeviceSpec(SERIAL, "", width, height)]) as rig:
+        rig.load(SERIAL, images)
+        station.environment |= rig.environment()
+    station.sections["camera"] = {
+        "type": "genicam",
+        "cti": [str(producer_path())],
+        "serial": SERIAL,
+        "trigger": "software",
+        "rate": rate,
+        "features": [{"PixelFormat": "RGB8"}, {"ExposureTime": 100}],
+    }
 
 
 @dataclass(frozen=True)
@@ -547,7 +586,12 @@ def conversation(
     with Broker(folder).start() as broker:
         mqtt_section = {"version": request.param}
         station = build_station(
-            folder / "station", tiny_store, tiny_data, broker, parts=12, mqtt=mqtt_section
+            folder / "station",
+            tiny_store,
+            tiny_data,
+            broker,
+            parts=12,
+            mqtt=mqtt_section,
         )
         with Collector(broker.port, version) as heard:
             try:
