@@ -125,7 +125,7 @@ def _settle(section: GenicamSection) -> None:
     except OSError as error:
         raise CameraError(
             f"cpu_affinity or realtime_priority isn't allowed here ({error.strerror}); grant "
-            "CAP_SYS_NICE (LimitRTPRIO= in the unit) or remove the setting"
+            "CAP_SYS_NICE (LimitRTPRIO=99, RestrictRealtime=no in the unit) or remove the setting"
         ) from error
 
 

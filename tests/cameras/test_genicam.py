@@ -460,6 +460,21 @@ def test_a_free_running_camera_that_falls_silent_is_lost(watched: Watched, rig: 
     assert "no frame came" in watch.until("camera_lost", 2 * NOTICED_S).text
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="a real-time priority needs root")
+def test_the_process_has_the_cores_and_the_priority_that_were_asked_for(watched: Watched) -> None:
+    """And the daemon's own stay as they are."""
+    before = os.sched_getaffinity(0), os.sched_getscheduler(0)
+    core = max(before[0])
+    watch = watched(trigger="software", rate=20, cpu_affinity=[core], realtime_priority=7)
+    watch.frame()
+    pid = watch.camera.pid
+    assert pid is not None
+    assert os.sched_getaffinity(pid) == {core}
+    assert os.sched_getscheduler(pid) == os.SCHED_FIFO
+    assert os.sched_getparam(pid).sched_priority == 7
+    assert (os.sched_getaffinity(0), os.sched_getscheduler(0)) == before
+
+
 def test_why_it_does_not_come_back_is_told(watched: Watched, rig: Rig) -> None:
     """Once: a camera that refuses the configuration is no silent one."""
     watch = watched(**LINE)
