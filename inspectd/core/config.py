@@ -133,7 +133,8 @@ class GenicamSection(_Section):
     """The camera's counter of triggers, such as Counter0: missed triggers are found by it. Without
     one, lost frames are found by frame ids, and a trigger that makes no frame can't be seen."""
     expected_rate: Annotated[float, Field(gt=0, le=1000)] | None = None
-    """Parts per second that pass while the camera is away: each is answered `undecided`."""
+    """Parts per second that pass while the camera is away: each is answered `undecided`. With a
+    trigger counter rather too low than too high: the counter adds the rest when it is back."""
     frame_timeout_ms: Annotated[int, Field(ge=10, le=60_000)] = 500
     """From a trigger to its frame; then the part is answered `undecided`."""
     user_set: str = "Default"
