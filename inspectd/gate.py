@@ -25,7 +25,14 @@ from typing import Any
 
 from inspectd.core.config import MqttSection
 from inspectd.core.errors import PublishError
-from inspectd.publishers.connection import Connected, Connection, Disconnected, Received
+from inspectd.publishers.connection import (
+    Connected,
+    Connection,
+    Disconnected,
+    Received,
+    Subscription,
+    Unsubscribed,
+)
 from inspectd.publishers.messages import SCHEMA
 
 REMEMBERED = 100_000
@@ -134,7 +141,7 @@ def watch(
         events: SimpleQueue[Any] = SimpleQueue()
         with ExitStack() as stack:
             try:
-                topics = (f"{base}/{LEVEL}", f"{base}/availability")
+                topics = (Subscription(f"{base}/{LEVEL}"), Subscription(f"{base}/availability"))
                 stack.enter_context(
                     Connection(settings, client_id, events.put, subscriptions=topics)
                 )
@@ -167,7 +174,7 @@ def _until_lost(
         match event:
             case Connected():
                 answered_by = 0.0
-            case Disconnected():
+            case Disconnected() | Unsubscribed():
                 on_trouble(event.reason)
                 return
             case Received() if event.topic == f"{base}/{LEVEL}":

@@ -7,7 +7,10 @@ undelivered one is sent again under the same `result_id`.
 
 SQLite in WAL mode. With ``synchronous=NORMAL`` a committed row outlives the death of the daemon
 (it is in the operating system's hands); a power cut may lose the last rows. ``FULL`` waits for the
-disk at each commit and outlives that too.
+disk at each commit and outlives that too. The log is copied into the database by `checkpoint`, from
+a connection of its own: no part waits for that disk access.
+
+The ledger is bounded by rows, age and bytes (`trim`); where something must go, pictures go first.
 
 Two daemons on one ledger would answer each other's parts: the second is refused.
 """
@@ -22,7 +25,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import IntEnum
 from pathlib import Path
 from types import TracebackType
@@ -51,8 +54,16 @@ MIGRATIONS = (
     ) STRICT;
     CREATE INDEX part_waiting ON part (state, seq) WHERE state < 3;
     """,
+    """
+    ALTER TABLE part ADD COLUMN later TEXT;
+    CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+    """,
 )
 """Statement n takes a ledger from version n to n + 1 (`PRAGMA user_version`)."""
+MAX_LOG_BYTES = 16 * 2**20
+"""The log's file is cut back to this after a checkpoint."""
+IMPLAUSIBLE_DAYS = 3650.0
+"""A part that seems older was triggered while the clock was wrong: its age isn't known."""
 UNWRITABLE = (sqlite3.Error, OverflowError, UnicodeEncodeError)
 """What SQLite says of a full disk, of a counter beyond 64 bits, of a name that isn't Unicode."""
 
@@ -82,6 +93,27 @@ class Letter:
     """`time.monotonic_ns()` after which the verdict is late; not kept on disk."""
 
 
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a ledger may grow to."""
+
+    rows: int
+    """Delivered verdicts."""
+    undelivered: int
+    """Verdicts that wait for the broker."""
+    age_days: float
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trimmed:
+    """What had to go of what wasn't delivered yet."""
+
+    verdicts: int
+    pictures: int
+    """Masks and records; their verdicts stay."""
+
+
 class Ledger:
     """The open ledger; usable from any thread, one statement at a time."""
 
@@ -90,8 +122,11 @@ class Ledger:
         self._durability = durability
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
+        self._copier: sqlite3.Connection | None = None
         self._claim: int | None = None
         self._last_seq = 0
+        self.is_tight = False
+        """Set where the disk is nearly full: verdicts are kept, masks and records are not."""
 
     def __enter__(self) -> Self:
         """Opens the ledger, or makes it.
@@ -108,6 +143,8 @@ class Ledger:
                 self.path, check_same_thread=False, isolation_level=None, timeout=5.0
             )
             self._prepare(self._connection)
+            self._copier = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None)
+            self._copier.execute(f"PRAGMA journal_size_limit={MAX_LOG_BYTES}")
         except (OSError, sqlite3.Error) as error:
             self.__exit__(None, None, None)
             raise LedgerError(
@@ -126,10 +163,11 @@ class Ledger:
         trace: TracebackType | None,
     ) -> None:
         with self._lock:
-            if self._connection is not None:
-                with suppress(sqlite3.Error):  # a full disk; the rows are safe in its log
-                    self._connection.close()
-            self._connection = None
+            for connection in (self._copier, self._connection):
+                if connection is not None:
+                    with suppress(sqlite3.Error):  # a full disk; the rows are safe in its log
+                        connection.close()
+            self._connection = self._copier = None
             if self._claim is not None:
                 os.close(self._claim)
             self._claim = None
@@ -176,19 +214,22 @@ class Ledger:
         Raises:
             LedgerError: the row can't be written.
         """
+        result, mask = (None, None) if self.is_tight else (letter.result, letter.mask)
         with self._transaction() as connection:
             connection.execute(
                 "UPDATE part SET state=?, verdict=?, result=?, mask=?"
                 " WHERE result_id=? AND state=?",
-                (
-                    State.LIVE,
-                    letter.verdict,
-                    letter.result,
-                    letter.mask,
-                    letter.result_id,
-                    State.OPEN,
-                ),
+                (State.LIVE, letter.verdict, result, mask, letter.result_id, State.OPEN),
             )
+
+    def note_later(self, result_id: str, result: str) -> None:
+        """Stores what was found after the part had been answered; it is not sent.
+
+        Raises:
+            LedgerError: the row can't be written.
+        """
+        with self._transaction() as connection:
+            connection.execute("UPDATE part SET later=? WHERE result_id=?", (result, result_id))
 
     def postpone(self, result_ids: Iterable[str]) -> set[str]:
         """Puts letters that couldn't be sent now behind, for when the broker is back.
@@ -245,19 +286,81 @@ class Ledger:
             row = connection.execute("SELECT count(*) FROM part WHERE state < 3").fetchone()
         return int(row[0])
 
-    def trim(self, max_rows: int, max_undelivered: int) -> int:
-        """Bounds the ledger; returns how many undelivered verdicts had to be given up."""
+    def last_part(self, camera: str, *, counted: bool = False) -> Ticket | None:
+        """The newest part of a camera, or the newest whose trigger the camera counted."""
+        with self._transaction() as connection:
+            row = connection.execute(
+                "SELECT seq, result_id, camera, part_id, frame_id, captured_at, captured_ns,"
+                " trigger_count, encoder, device_ns FROM part WHERE camera=?"
+                " AND (trigger_count IS NOT NULL OR NOT ?) ORDER BY seq DESC LIMIT 1",
+                (camera, counted),
+            ).fetchone()
+        return None if row is None else _ticket(row)
+
+    def remember(self, name: str, value: str | None) -> None:
+        """Keeps a fact over restarts; None forgets it.
+
+        Raises:
+            LedgerError: it can't be written.
+        """
+        with self._transaction() as connection:
+            if value is None:
+                connection.execute("DELETE FROM fact WHERE name=?", (name,))
+            else:
+                connection.execute("INSERT OR REPLACE INTO fact VALUES (?,?)", (name, value))
+
+    def recall(self, name: str) -> str | None:
+        """A fact that was kept."""
+        with self._transaction() as connection:
+            row = connection.execute("SELECT value FROM fact WHERE name=?", (name,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def checkpoint(self) -> None:
+        """Copies the log into the database, without keeping anybody from writing.
+
+        Raises:
+            LedgerError: the disk is full or broken; the rows are in the log.
+        """
+        if self._copier is None:
+            raise LedgerError(f"{self.path} is closed")
+        try:
+            self._copier.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except sqlite3.Error as error:
+            raise LedgerError(f"{self.path} can't be written ({error})") from error
+
+    def trim(self, bounds: Bounds, now: datetime) -> Trimmed:
+        """Holds the ledger to its bounds; `now` is UTC."""
         with self._transaction() as connection:
             connection.execute(
                 "DELETE FROM part WHERE state=? AND seq <= (SELECT max(seq) FROM part) - ?",
-                (State.DELIVERED, max_rows),
+                (State.DELIVERED, bounds.rows),
             )
-            cursor = connection.execute(
+            verdicts = connection.execute(
                 "DELETE FROM part WHERE state=? AND seq <= (SELECT seq FROM part WHERE state=?"
                 " ORDER BY seq DESC LIMIT 1 OFFSET ?)",
-                (State.BACKLOG, State.BACKLOG, max_undelivered),
+                (State.BACKLOG, State.BACKLOG, bounds.undelivered),
+            ).rowcount
+            span = [
+                (now - timedelta(days=days)).isoformat()
+                for days in (IMPLAUSIBLE_DAYS, bounds.age_days)
+            ]
+            aged = (  # in front of the first young row, so that young ones aren't looked at
+                "DELETE FROM part WHERE state=?1 AND captured_at BETWEEN ?2 AND ?3 AND seq <"
+                " coalesce((SELECT seq FROM part WHERE captured_at > ?3 ORDER BY seq LIMIT 1), 0)"
             )
-            return max(0, cursor.rowcount)
+            connection.execute(aged, (State.DELIVERED, *span))
+            verdicts += connection.execute(aged, (State.BACKLOG, *span)).rowcount
+            pictures, more = _shrink(connection, bounds.bytes)
+        return Trimmed(verdicts + more, pictures)
+
+    def drop_pictures(self) -> int:
+        """Gives the masks and records of all that waits up; returns of how many parts."""
+        with self._transaction() as connection:
+            return connection.execute(
+                "UPDATE part SET mask=NULL, result=NULL WHERE state=? AND"
+                " (mask IS NOT NULL OR result IS NOT NULL)",
+                (State.BACKLOG,),
+            ).rowcount
 
     def _claim_it(self) -> None:
         path = self.path.with_suffix(".lock")
@@ -274,6 +377,7 @@ class Ledger:
         connection.execute("PRAGMA journal_mode=WAL")
         synchronous = "FULL" if self._durability == "full" else "NORMAL"
         connection.execute(f"PRAGMA synchronous={synchronous}")
+        connection.execute("PRAGMA wal_autocheckpoint=0")
         version = int(connection.execute("PRAGMA user_version").fetchone()[0])
         if version > len(MIGRATIONS):
             raise LedgerError(
@@ -302,6 +406,42 @@ class Ledger:
                 if isinstance(error, UNWRITABLE):
                     raise LedgerError(f"{self.path} can't be written ({error})") from error
                 raise
+
+
+def _shrink(connection: sqlite3.Connection, most: int) -> tuple[int, int]:
+    """Brings the bytes in use below `most`; the oldest half goes first, pictures before verdicts.
+
+    Returns:
+        Parts that lost mask and record, and undelivered verdicts that were given up.
+    """
+    half = "seq <= (SELECT (min(seq) + max(seq)) / 2 FROM part WHERE {0}) AND {0}"
+    pictured = f"state={State.BACKLOG:d} AND (mask IS NOT NULL OR result IS NOT NULL)"
+    delivered, waiting = f"state={State.DELIVERED:d}", f"state={State.BACKLOG:d}"
+    pictures = verdicts = 0
+    while _bytes_used(connection) > most:
+        for condition in (pictured, delivered, waiting):
+            where = half.format(condition)
+            change = (
+                f"UPDATE part SET mask=NULL, result=NULL WHERE {where}"  # noqa: S608 - our own
+                if condition is pictured
+                else f"DELETE FROM part WHERE {where}"  # noqa: S608 - our own
+            )
+            count = connection.execute(change).rowcount
+            if count:
+                pictures += count if condition is pictured else 0
+                verdicts += count if condition is waiting else 0
+                break
+        else:
+            break
+    return pictures, verdicts
+
+
+def _bytes_used(connection: sqlite3.Connection) -> int:
+    pages, free, size = (
+        int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+        for name in ("page_count", "freelist_count", "page_size")
+    )
+    return (pages - free) * size
 
 
 def _ticket(row: tuple[object, ...]) -> Ticket:

@@ -7,7 +7,8 @@ import stat
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,9 @@ import pytest
 from inspectd import ledger as module
 from inspectd.core.errors import LedgerError
 from inspectd.core.records import Ticket, Trigger
-from inspectd.ledger import MIGRATIONS, Ledger, Letter, State
+from inspectd.ledger import MIGRATIONS, Bounds, Ledger, Letter, State, Trimmed
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -39,6 +42,13 @@ def trigger(part_id: str = "part", **more: int) -> Trigger:
 def letter(ticket: Ticket) -> Letter:
     """A decided part's messages."""
     return Letter(ticket.seq, ticket.result_id, "verdict", "result", b"mask", deadline_ns=5)
+
+
+def bounds(
+    rows: int = 10**6, undelivered: int = 10**6, age_days: float = 3649, size: int = 2**40
+) -> Bounds:
+    """What nothing reaches, but for what a test says."""
+    return Bounds(rows, undelivered, age_days, size)
 
 
 def states(path: Path) -> list[int]:
@@ -119,7 +129,7 @@ def test_numbers_have_no_gap_over_the_ledgers_life(path: Path) -> None:
     with Ledger(path) as first:
         for _ in range(3):
             first.deliver([first.open_part(trigger()).result_id])
-        first.trim(max_rows=0, max_undelivered=0)
+        first.trim(bounds(rows=0, undelivered=0), NOW)
     assert states(path) == []
     with Ledger(path) as second:
         assert second.open_part(trigger()).seq == 4
@@ -173,10 +183,106 @@ def test_trim_bounds_the_ledger(ledger: Ledger, path: Path) -> None:
         ledger.decide(letter(ticket))
     ledger.deliver([ticket.result_id for ticket in tickets[:6]])
     ledger.postpone([ticket.result_id for ticket in tickets[6:]])
-    assert ledger.trim(max_rows=7, max_undelivered=100) == 0
+    assert ledger.trim(bounds(rows=7), NOW) == Trimmed(0, 0)
     assert states(path) == [3, 3, 3, 2, 2, 2, 2]
-    assert ledger.trim(max_rows=7, max_undelivered=3) == 1
+    assert ledger.trim(bounds(rows=7, undelivered=3), NOW) == Trimmed(1, 0)
     assert [entry.seq for entry in ledger.backlog(0, 9)] == [8, 9, 10]
+
+
+def test_trim_bounds_the_age(ledger: Ledger, path: Path) -> None:
+    """Old rows go, delivered or not; one from before the clock was set has no age that counts."""
+    ages = [timedelta(days=20_000), timedelta(days=8), timedelta(days=8), timedelta(days=6)]
+    tickets = [
+        ledger.open_part(replace(trigger(), captured_at=NOW - age)) for age in (*ages, timedelta())
+    ]
+    for ticket in tickets:
+        ledger.decide(letter(ticket))
+    ledger.deliver([tickets[1].result_id])
+    ledger.postpone([ticket.result_id for ticket in (tickets[0], *tickets[2:])])
+    assert ledger.trim(bounds(age_days=7), NOW) == Trimmed(1, 0)
+    assert [entry.seq for entry in ledger.backlog(0, 9)] == [1, 4, 5]
+    assert states(path) == [2, 2, 2]
+
+
+def test_trim_bounds_the_size(ledger: Ledger) -> None:
+    """Masks and records of the oldest go first, then delivered rows, then verdicts, counted."""
+    tickets = [ledger.open_part(trigger()) for _ in range(40)]
+    for ticket in tickets:
+        ledger.decide(replace(letter(ticket), mask=bytes(20_000)))
+    ledger.postpone([ticket.result_id for ticket in tickets])
+    found = ledger.trim(bounds(size=500_000), NOW)
+    assert found.verdicts == 0
+    assert 0 < found.pictures < 40
+    waiting = ledger.backlog(0, 99)
+    assert len(waiting) == 40
+    assert [entry.mask is None for entry in waiting] == sorted(
+        (entry.mask is None for entry in waiting), reverse=True
+    )
+    found = ledger.trim(bounds(size=30_000), NOW)
+    assert found.pictures == sum(entry.mask is not None for entry in waiting)
+    assert 0 < found.verdicts < 40
+    assert [entry.seq for entry in ledger.backlog(0, 99)][-1] == 40
+
+
+def test_a_full_disk_costs_pictures_first(ledger: Ledger) -> None:
+    """A tight ledger keeps verdicts only, and gives up what waits with its pictures."""
+    first, second = (ledger.open_part(trigger()) for _ in range(2))
+    ledger.decide(letter(first))
+    ledger.postpone([first.result_id])
+    ledger.is_tight = True
+    assert ledger.drop_pictures() == 1
+    ledger.decide(letter(second))
+    ledger.postpone([second.result_id])
+    waiting = ledger.backlog(0, 9)
+    assert [(entry.mask, entry.result) for entry in waiting] == [(None, None)] * 2
+    assert all(entry.verdict for entry in waiting)
+
+
+def test_what_comes_later_is_stored(ledger: Ledger, path: Path) -> None:
+    """Beside the verdict, which stays as it was."""
+    ticket = ledger.open_part(trigger())
+    ledger.decide(letter(ticket))
+    ledger.note_later(ticket.result_id, "later")
+    with closing(sqlite3.connect(path)) as connection:
+        row = connection.execute("SELECT verdict, later FROM part").fetchone()
+    assert row == (letter(ticket).verdict, "later")
+
+
+def test_facts_outlive_a_restart(path: Path) -> None:
+    """Until they are forgotten."""
+    with Ledger(path) as first:
+        assert first.recall("product") is None
+        first.remember("product", "bottle")
+        first.remember("product", "cap")
+    with Ledger(path) as second:
+        assert second.recall("product") == "cap"
+        second.remember("product", None)
+        assert second.recall("product") is None
+
+
+def test_the_last_part_of_a_camera(ledger: Ledger) -> None:
+    """The newest, or the newest that the camera counted; other cameras' don't matter."""
+    assert ledger.last_part("camera") is None
+    for camera, count in (("camera", 7), ("camera", None), ("other", 9)):
+        ledger.open_part(replace(trigger(), camera=camera, trigger_count=count))
+    newest, counted = ledger.last_part("camera"), ledger.last_part("camera", counted=True)
+    assert newest is not None
+    assert counted is not None
+    assert (newest.seq, counted.seq) == (2, 1)
+
+
+def test_the_log_is_copied_beside_writers(ledger: Ledger, path: Path) -> None:
+    """The database grows by a checkpoint only, and a writer in the middle doesn't mind."""
+    log = path.with_name(f"{path.name}-wal")
+    for _ in range(1500):
+        ledger.open_part(trigger())
+    before, length = path.stat().st_size, log.stat().st_size
+    ledger.checkpoint()
+    assert path.stat().st_size > before
+    for _ in range(200):
+        ledger.open_part(trigger())
+    ledger.checkpoint()
+    assert log.stat().st_size <= length + 4096 * 8  # it begins anew at its front
 
 
 def test_threads_share_it(ledger: Ledger) -> None:
@@ -289,7 +395,10 @@ USES: dict[str, Callable[[Ledger], object]] = {
     "decide": lambda ledger: ledger.decide(Letter(1, "id", "verdict")),
     "recover": lambda ledger: ledger.recover(),
     "backlog": lambda ledger: ledger.backlog(0, 1),
-    "trim": lambda ledger: ledger.trim(1, 1),
+    "trim": lambda ledger: ledger.trim(bounds(), NOW),
+    "checkpoint": lambda ledger: ledger.checkpoint(),
+    "remember": lambda ledger: ledger.remember("name", "value"),
+    "note_later": lambda ledger: ledger.note_later("id", "result"),
 }
 
 

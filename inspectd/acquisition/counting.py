@@ -30,6 +30,8 @@ NOTICED_S = 2.0
 """A camera's loss is noticed within this."""
 MAX_GAP = 100_000
 """A larger gap is a counter that was set, not so many parts."""
+MAX_UNATTENDED = 10_000
+"""The same, of what passed while no daemon ran."""
 FIRST_IDS = 100
 """A stream counts its frames from 0 or 1: a first id up to here says how many are missing."""
 LATE = 256
@@ -53,6 +55,22 @@ class Missed:
     detail: str
     frame_id: int | None = None
     captured_ns: int | None = None
+    count: int | None = None
+    """The camera's count of its trigger, where it is known."""
+    is_past: bool = False
+    """It passed at a time that isn't known, and is long gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class LastPart:
+    """Where an earlier run of the daemon stopped."""
+
+    number: int
+    count: int | None = None
+    """The camera's count at the last part that it counted; None where what passed since the end of
+    that run isn't to be answered."""
+    guessed: int = 0
+    """Parts behind that one which were answered without the camera's count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +98,10 @@ Outcome = Seen | Missed | Surplus | Trigger | Restart
 
 class Counting(Protocol):
     """What the camera of the line asks; all times are `time.monotonic()` seconds."""
+
+    def resume(self, last: LastPart) -> None:
+        """Numbers go on behind an earlier run's; before anything else."""
+        ...
 
     def streaming(self, now: float, rate: float | None, count: int | None) -> list[Outcome]:
         """The camera streams, for the first time or again."""
@@ -148,6 +170,10 @@ class _Absence:
         return self._next
 
 
+UNATTENDED = (Reason.RESTARTED, "it passed while the daemon was away")
+CAMERA_AWAY = (Reason.CAMERA_LOST, "it passed while the camera was away")
+
+
 class ByCount:
     """See the module."""
 
@@ -164,6 +190,16 @@ class ByCount:
         """When a count is overdue, and the count; in order."""
         self._late: deque[int] = deque(maxlen=LATE)
         """Counts that were answered without their frame."""
+        self._first = 0
+        """Parts of earlier runs."""
+        self._away = UNATTENDED
+
+    def resume(self, last: LastPart) -> None:
+        """See `Counting`; what the camera has counted since `last.count` is missed."""
+        self._first = last.number
+        if last.count is not None:
+            self._answered, self._guessed = last.count, last.guessed
+            self._offset = last.number - last.guessed - last.count
 
     def streaming(self, now: float, rate: float | None, count: int | None) -> list[Outcome]:
         """See `Counting`."""
@@ -171,22 +207,23 @@ class ByCount:
         self._waiting.clear()
         self._late.clear()
         count = count or 0
+        away, self._away = self._away, CAMERA_AWAY
         if self._answered is None:
             self._answered = count
-            self._offset = -count
+            self._offset = self._first - count
             return []
         guessed, self._guessed = self._guessed, 0
-        last = self._answered + self._offset
-        unseen = count - self._answered
-        if unseen < 0:  # its power was cut: it counts from 0 again
-            unseen = count
-        if unseen > MAX_GAP:
+        last, before = self._answered + self._offset, self._answered
+        if count < before:  # its power was cut: it counts from 0 again
+            before = 0
+        unseen = count - before
+        if unseen > (MAX_UNATTENDED if away is UNATTENDED else MAX_GAP):
             unseen = 0
         # where fewer came than the rate let expect, numbers go on behind those answered
         self._offset = last + max(guessed, unseen) - count
         self._answered = count
         return [
-            Missed(last + part, Reason.CAMERA_LOST, "it passed while the camera was away")
+            Missed(last + part, *away, count=before + part, is_past=True)
             for part in range(guessed + 1, unseen + 1)
         ]
 
@@ -268,14 +305,14 @@ class ByCount:
         counts = range((self._answered or 0) + 1, until + 1)
         self._late.extend(counts)
         self._answered = max(self._answered or 0, until)
-        return [Missed(count + self._offset, reason, detail) for count in counts]
+        return [Missed(count + self._offset, reason, detail, count=count) for count in counts]
 
     def _next_bad(self, reason: Reason, detail: str, of: Picture | Bad) -> list[Outcome]:
         """A frame that doesn't say which trigger it is of: it takes the next place."""
         self._answered = (self._answered or 0) + 1
         self._late.append(self._answered)
         number = self._answered + self._offset
-        return [Missed(number, reason, detail, of.frame_id, of.captured_ns)]
+        return [Missed(number, reason, detail, of.frame_id, of.captured_ns, self._answered)]
 
 
 class ByFrameId:
@@ -291,6 +328,10 @@ class ByFrameId:
         self._late: deque[int] = deque(maxlen=LATE)
         """Ids that were answered without their frame."""
         self._number = 0
+
+    def resume(self, last: LastPart) -> None:
+        """See `Counting`."""
+        self._number = last.number
 
     def streaming(self, now: float, rate: float | None, count: int | None) -> list[Outcome]:
         """See `Counting`."""
@@ -374,6 +415,10 @@ class BySchedule:
         """Number of the part that is being taken, and when it counts as lost."""
         self._is_up = False
 
+    def resume(self, last: LastPart) -> None:
+        """See `Counting`."""
+        self._number = last.number
+
     def streaming(self, now: float, rate: float | None, count: int | None) -> list[Outcome]:
         """See `Counting`."""
         self._is_up = True
@@ -438,7 +483,7 @@ class BySchedule:
 
 
 def _missed(number: int, bad: Bad) -> Missed:
-    return Missed(number, Reason(bad.reason), bad.detail, bad.frame_id, bad.captured_ns)
+    return Missed(number, Reason(bad.reason), bad.detail, bad.frame_id, bad.captured_ns, bad.count)
 
 
 def _ids_before(first: int) -> Sequence[int]:

@@ -18,6 +18,7 @@ from inspectd.acquisition.counting import (
     ByFrameId,
     BySchedule,
     Counting,
+    LastPart,
     Missed,
     Outcome,
     Restart,
@@ -45,9 +46,11 @@ Event = Frame | Loss | Notice
 class GenicamCamera:
     """See the module; entering waits until the camera streams."""
 
-    def __init__(self, section: GenicamSection) -> None:
+    def __init__(self, section: GenicamSection, after: LastPart | None = None) -> None:
+        """`after` is the last part of an earlier run, behind which numbers go on."""
         self.name = section.name
         self._section = section
+        self._after = after
         self._host = Host(section)
         self._counting = counting_for(section)
         self._events: deque[Event] = deque()
@@ -58,6 +61,8 @@ class GenicamCamera:
 
     def __enter__(self) -> Self:
         self._counting = counting_for(self._section)
+        if self._after is not None:
+            self._counting.resume(self._after)
         self._has_streamed = False
         self._host.start()
         deadline = monotonic() + self._section.open_timeout_s
@@ -148,7 +153,8 @@ class GenicamCamera:
                     raise AssertionError("only a picture makes a part seen")
                 self._events.append(self._frame(outcome, image))
             elif isinstance(outcome, Missed):
-                self._events.append(Loss(self._trigger(outcome), outcome.reason, outcome.detail))
+                trigger = self._trigger(outcome)
+                self._events.append(Loss(trigger, outcome.reason, outcome.detail, outcome.is_past))
                 if outcome.reason in MISSED:
                     self._tell("missed_trigger", f"part {outcome.number}: {outcome.detail}")
             elif isinstance(outcome, Surplus):
@@ -184,6 +190,7 @@ class GenicamCamera:
             frame_id=missed.frame_id or 0,
             captured_at=_utc(at),
             captured_ns=at,
+            trigger_count=missed.count,
         )
 
     def _tell(self, kind: str, text: str) -> None:

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 import inspectd
-from inspectd.cli import calibrate, camera, demo, doctor, evaluate, gate, product, run
+from inspectd.cli import calibrate, camera, command, demo, doctor, evaluate, gate, product, run
 from inspectd.cli.output import Commands, examples, out, register
 
 COMMANDS: tuple[tuple[str, Callable[..., Any], tuple[str, ...]], ...] = (
@@ -29,6 +29,7 @@ COMMANDS: tuple[tuple[str, Callable[..., Any], tuple[str, ...]], ...] = (
 GROUPS: tuple[tuple[str, typer.Typer], ...] = (
     ("product", product.app),
     ("camera", camera.app),
+    ("command", command.app),
 )
 """Commands that have commands of their own."""
 

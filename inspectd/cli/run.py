@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +13,8 @@ ConfigOption = Annotated[
     Path,
     typer.Option("--config", "-c", help="The station's TOML file.", dir_okay=False),
 ]
+UNWILLING = ("inspector", "pump", "publisher", "changeover")
+"""Threads that may still be there at the end, if they are stuck."""
 DEFAULT_CONFIG = Path("/etc/inspectd/inspectd.toml")
 RUN_EXAMPLES = (
     "inspectd run --config inspectd.toml",
@@ -20,7 +24,15 @@ RUN_EXAMPLES = (
 CHECK_EXAMPLES = ("inspectd check-config --config inspectd.toml",)
 
 
-def run(config: ConfigOption = DEFAULT_CONFIG) -> None:
+def run(
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_configured: Annotated[
+        bool,
+        typer.Option(
+            "--as-configured", help="Forget what commands set: product, stop, simulation."
+        ),
+    ] = False,
+) -> None:
     """Runs the station in the foreground until SIGTERM; SIGHUP reads the configuration again.
 
     Under systemd it reports readiness once camera, model and warm-up are done. Exit status: 0
@@ -32,7 +44,10 @@ def run(config: ConfigOption = DEFAULT_CONFIG) -> None:
     from inspectd.daemon.station import Station
 
     configure_logs(load_settings(config).log_level)
-    raise typer.Exit(Station(config).run())
+    status = Station(config, forgets_commands=as_configured).run()
+    if any(thread.name in UNWILLING for thread in threading.enumerate()):
+        os._exit(status)  # stuck in a runtime or a camera: an orderly end would wait for it
+    raise typer.Exit(status)
 
 
 def check_config(config: ConfigOption = DEFAULT_CONFIG) -> None:

@@ -238,6 +238,8 @@ class MqttSection(_Section):
     """Publish the full record beside the verdict."""
     send_mask: bool = True
     """Publish the defect mask (PNG) of failed parts."""
+    commands: bool = True
+    """Obey commands on ``cmd/<verb>``; who may publish there is the broker's to say."""
 
     @model_validator(mode="after")
     def _consistent(self) -> MqttSection:
@@ -259,6 +261,12 @@ class LedgerSection(_Section):
     """Delivered verdicts kept; the oldest go first. Undelivered ones are kept beyond it."""
     max_undelivered: Annotated[int, Field(ge=1000)] = 1_000_000
     """Verdicts kept for a broker that doesn't come; beyond it the oldest are given up, alarmed."""
+    max_age_days: Annotated[float, Field(gt=0, le=3650)] = 90.0
+    """Verdicts older than this go, undelivered ones with an alarm."""
+    max_mib: Annotated[int, Field(ge=16)] = 2048
+    """Size of the ledger: beyond it masks and records of waiting verdicts go first, alarmed."""
+    min_free_mib: Annotated[int, Field(ge=0)] = 256
+    """With less free on its disk, masks and records of waiting verdicts aren't kept, alarmed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +295,9 @@ class Settings(BaseSettings):
     """The product to inspect; `inspectd product list` names them."""
     runtime: Literal["auto", "openvino", "openvino-bf16", "onnxruntime"] = "auto"
     """Inference runtime; `auto` takes the fastest in fp32."""
+    fallback: Literal["", "openvino", "onnxruntime"] = ""
+    """Takes over where the runtime fails on part after part; empty: the daemon ends with a failure,
+    and systemd starts it anew."""
     threads: Annotated[int, Field(ge=0, le=256)] = 0
     """CPU threads of inference; 0 takes all cores."""
     queue: Annotated[int, Field(ge=1, le=1024)] = 8
@@ -352,7 +363,8 @@ class ProductSettings(_Section):
     """What the line wants of one product; ``products.d/<product>.toml``."""
 
     deadline_ms: Annotated[int, Field(ge=1, le=600_000)] = 1000
-    """From the trigger to the published verdict; a later one is marked `late`."""
+    """From the trigger to the published verdict; a part that isn't decided by then is answered
+    `undecided`, reason `late`."""
 
 
 class _CredentialSource(PydanticBaseSettingsSource):

@@ -17,7 +17,8 @@
     ├── CameraError               a camera can't be opened or was lost
     ├── PublishError              a message couldn't be handed to the broker
     │   └── BrokerRefusedError    the broker said no (password, ACL, protocol)
-    └── LedgerError               the ledger of triggers can't be written
+    ├── LedgerError               the ledger of triggers can't be written
+    └── CommandError              a command from the plant can't be obeyed
 
 A message says what is wrong and, after a semicolon or a new sentence, what to do about it.
 Data that a caller may want is an attribute, not only text.
@@ -109,3 +110,7 @@ class BrokerRefusedError(PublishError):
 
 class LedgerError(InspectdError):
     """The ledger of triggers can't be read or written."""
+
+
+class CommandError(InspectdError):
+    """A command from the plant can't be understood or obeyed; nothing was changed."""

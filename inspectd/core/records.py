@@ -86,6 +86,8 @@ class Loss:
     trigger: Trigger
     reason: Reason
     detail: str = ""
+    is_past: bool = False
+    """The part passed at a time that isn't known: its verdict is late whatever the clock says."""
 
 
 @dataclass(frozen=True, slots=True)

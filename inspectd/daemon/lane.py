@@ -3,12 +3,18 @@
 A station has one lane for each camera. They share nothing but the process: each has its own
 topics, its own count of parts, its own ledger and its own connection, so that what happens to one
 camera or product leaves the others alone.
+
+What commands set (product, stopped, simulation) is a fact in the ledger and outlives a restart: a
+crash must not change what the line inspects. `inspectd.daemon.operator` obeys them.
 """
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
@@ -18,22 +24,32 @@ from typing import Self
 import structlog
 
 from inspectd import __version__
+from inspectd.acquisition.counting import LastPart
 from inspectd.cameras import open_camera
 from inspectd.core import config
-from inspectd.core.config import Settings, load_product_settings
+from inspectd.core.config import Settings
 from inspectd.core.errors import InspectdError, LedgerError
 from inspectd.core.store import ProductStore
-from inspectd.daemon.line import Line, Setup
-from inspectd.ledger import Ledger
-from inspectd.pipeline.inspector import Inspector
-from inspectd.publishers.mqtt import MqttPublisher, Topics
-from inspectd.runtimes import open_runtime
+from inspectd.daemon.alarms import Alarms
+from inspectd.daemon.answers import Answers, Setup
+from inspectd.daemon.changeover import Changeover, Choice, prepare
+from inspectd.daemon.line import Line
+from inspectd.ledger import Bounds, Ledger
+from inspectd.publishers.connection import Received
+from inspectd.publishers.messages import Topics
+from inspectd.publishers.mqtt import MqttPublisher
 
 log = structlog.get_logger()
 
-STUCK_S = 10.0
-"""Inspection of one part for longer than this is no progress."""
 TRIM_EVERY_S = 60.0
+DISK_EVERY_S = 2.0
+ROOMY = 1.25
+"""The disk counts as free again at so many times the limit."""
+MAX_FAILURES = 5
+"""Failures of the runtime in a row, after which it is given up."""
+MIB = 2**20
+PRODUCT, PAUSED, SIMULATED, ENDED = "product", "paused", "simulated", "ended"
+"""Facts in the ledger."""
 
 
 class Lane:
@@ -45,17 +61,27 @@ class Lane:
         root: Path,
         settings: Settings,
         lane: config.Lane,
-        on_link: Callable[[], None],
+        post: Callable[[Callable[[], None]], None],
     ) -> None:
+        """`post` has something called in the main thread, in which all else of this is called."""
         self._file = file
-        self._root = root
+        self._store = ProductStore(root / "products")
         self._settings = settings
         self._lane = lane
-        self._on_link = on_link
-        self._topics = Topics(lane.station.base)
+        self._post = post
+        self._path = root / "ledger" / f"{lane.station.line}-{lane.station.station}.sqlite3"
         self._announced: dict[str, object] = {}
-        self._last_trim = monotonic()
+        self._last_trim = self._last_look = monotonic()
+        self._gave_up: str | None = None
         self._stack = ExitStack()
+        self.topics = Topics(lane.station.base)
+        self.changeover = Changeover(lambda choice: prepare(choice, self._store, file), post)
+        self.prepared: Setup | None = None
+        """Beside the one that runs, waiting to be activated."""
+        self.on_command: Callable[[Received], None] | None = None
+        """Called in the publisher's thread; to be set before entering, as the next."""
+        self.forgets_commands = False
+        """Whether what commands set in earlier runs counts no more."""
 
     def __enter__(self) -> Self:
         """Opens all of it.
@@ -63,25 +89,26 @@ class Lane:
         Raises:
             InspectdError: it can't start; nothing was answered wrongly.
         """
-        settings, station = self._settings, self._lane.station
-        path = self._root / "ledger" / f"{station.line}-{station.station}.sqlite3"
+        settings = self._settings
         with ExitStack() as stack:
-            self.ledger = stack.enter_context(Ledger(path, settings.ledger.durability))
+            self.ledger = stack.enter_context(Ledger(self._path, settings.ledger.durability))
             self._unanswered = self.ledger.recover()  # before the publisher looks what to send
             self.publisher = stack.enter_context(
                 MqttPublisher(
                     self._lane.mqtt,
-                    self._topics,
+                    self.topics,
                     self.ledger,
                     flush_s=settings.drain_s,
-                    on_link=lambda up: self._on_link(),
+                    on_link=lambda up: self._post(lambda: None),
+                    on_command=self.on_command if self._lane.mqtt.commands else None,
                 )
             )
-            self._announce("Preoperational", None)
+            self.alarms = Alarms(self.publisher.alarm)
+            self.announce("Preoperational")
             try:
                 self.line = self._open_line(stack)
             except InspectdError:
-                self._announce("Error", None)
+                self.announce("Error")
                 raise
             self._stack = stack.pop_all()
         return self
@@ -100,83 +127,154 @@ class Lane:
         return self._lane.camera.name
 
     @property
-    def product(self) -> str:
-        """The product that the configuration asks for."""
-        return self._lane.product
-
-    @property
-    def has_failed(self) -> bool:
-        """Whether a thread of it died."""
-        return self.line.failure is not None or self.publisher.failure is not None
+    def root(self) -> str:
+        """First levels of every station's topics."""
+        return self._lane.station.root
 
     @property
     def is_running(self) -> bool:
         """Whether there may be more parts."""
         return not self.line.ended.is_set() and self.publisher.is_alive
 
-    @property
-    def is_progressing(self) -> bool:
-        """Whether the inspector moves; idle is progress."""
-        return not self.line.is_stuck(STUCK_S)
+    def trouble(self) -> str | None:
+        """Why the daemon has to end, for systemd to start it anew; None while all is well."""
+        failures = (self.line.failure, self.publisher.failure, self.answers.failure)
+        if any(failure is not None for failure in failures):
+            return "a thread died"
+        if self.publisher.is_stuck:
+            return "the publisher makes no progress"
+        return self.line.stuck() or self._gave_up
 
     def start(self) -> None:
         """Answers what an earlier run left open, then takes parts."""
         self.line.start(self._unanswered)
-        self._announce("ContinuousExecution", self.line)
+        self.announce()
 
     def stop(self) -> None:
         """Finishes the waiting parts; the publisher flushes when the lane is left."""
+        trouble = self.trouble()
         self.line.stop(self._settings.drain_s)
-        self._announce("Error" if self.has_failed else "Halted", self.line)
-        log.info("line_stopped", camera=self.name, **self.line.counts)
+        if trouble is None:
+            self.remember(ENDED, "in order")
+        self.announce("Halted" if trouble is None else "Error")
+        log.info("line_stopped", camera=self.name, **self.answers.counts)
 
     def look_after(self) -> None:
-        """Now and then: tells a changed state, trims the ledger."""
-        self._announce("ContinuousExecution", self.line)
-        if monotonic() - self._last_trim > TRIM_EVERY_S:
-            self._last_trim = monotonic()
+        """Now and then: tells a changed state, keeps ledger, disk and runtime in bounds."""
+        self.announce()
+        now = monotonic()
+        if now - self._last_look > DISK_EVERY_S:
+            self._last_look = now
+            self._look_at_disk()
+        if now - self._last_trim > TRIM_EVERY_S:
+            self._last_trim = now
             self._trim()
+        if self.line.setup.inspector.failures >= MAX_FAILURES and self._gave_up is None:
+            self._fall_back()
 
-    def prepare(self, settings: Settings, product: str) -> Setup:
-        """Opens, checks and warms up a product's active revision.
+    def choice(self, product: str, revision: str | None = None) -> Choice:
+        """A product, on the configured runtime."""
+        return Choice(product, revision, self._settings.runtime, self._settings.threads)
+
+    def activate(self, setup: Setup) -> None:
+        """Inspects with it from the next trigger on.
 
         Raises:
-            InspectdError: it can't be used.
+            InspectdError: it can't change now; all stays as it is.
         """
-        bundle = ProductStore(self._root / "products").open(product)
-        own = load_product_settings(self._file, product)
-        lifetime = ExitStack()
         try:
-            runtime = lifetime.enter_context(
-                open_runtime(bundle.graph, settings.runtime, settings.threads)
-            )
-            inspector = Inspector(bundle, runtime)
-            worst = inspector.verify()
-        except BaseException:
-            lifetime.close()
+            self.line.change_over(setup)
+        except InspectdError:
+            setup.lifetime.close()
             raise
-        log.info(
-            "product_prepared",
-            product=product,
-            revision=bundle.manifest.revision,
-            runtime=runtime.name,
-            golden_difference=worst,
-        )
-        return Setup(inspector, own.deadline_ms, lifetime)
+        self.announce()
+
+    def reload(self, settings: Settings, product: str) -> None:
+        """SIGHUP: the configuration counts again, whatever commands chose before."""
+        self._settings = settings
+        self.remember(PRODUCT, None)
+
+        def then(outcome: Setup | InspectdError) -> None:
+            try:
+                if isinstance(outcome, InspectdError):
+                    raise outcome
+                self.activate(outcome)
+            except InspectdError as error:
+                self.tell_failed_reload(error)
+
+        self._lane = replace(self._lane, product=product)
+        self.changeover.insist(self.choice(product), then)
+
+    def tell_failed_reload(self, error: Exception) -> None:
+        """The old product stays in charge."""
+        self.alarms("reload_failed", str(error), remains=self.line.setup.revision)
+
+    def remember(self, name: str, value: str | None) -> None:
+        """Keeps a fact over restarts, where the disk allows it."""
+        try:
+            self.ledger.remember(name, value)
+        except LedgerError as error:
+            self.alarms("ledger_failed", str(error))
+
+    def remember_choice(self, setup: Setup, revision: str | None) -> None:
+        """A command's choice holds until the next one, a SIGHUP or another product in the file."""
+        chosen = {"product": setup.product, "revision": revision, "over": self._lane.product}
+        self.remember(PRODUCT, json.dumps(chosen))
 
     def describe(self) -> str:
         """For `systemctl status`."""
-        setup = self.line.setup
-        counts = ", ".join(f"{count} {word}" for word, count in sorted(self.line.counts.items()))
-        broker = "broker online" if self.publisher.is_online else "broker unreachable"
-        camera = "" if self.line.camera_up else "; camera lost"
-        return f"{setup.product} {setup.revision}: {counts or 'no part yet'}; {broker}{camera}"
+        setup, counts = self.line.setup, sorted(self.answers.counts.items())
+        words = [", ".join(f"{count} {word}" for word, count in counts) or "no part yet"]
+        words.append("broker online" if self.publisher.is_online else "broker unreachable")
+        if not self.line.camera_up:
+            words.append("camera lost")
+        if self.line.is_paused:
+            words.append("stopped by a command")
+        if self.line.is_simulated:
+            words.append("simulated")
+        return f"{setup.product} {setup.revision}: {'; '.join(words)}"
+
+    def announce(self, state: str | None = None) -> None:
+        """Publishes the state where it has changed; by default that of a line that runs."""
+        line: Line | None = getattr(self, "line", None)
+        setup = None if line is None else line.setup
+        if state is None:
+            state = "Ready" if line is not None and line.is_paused else "ContinuousExecution"
+        facts: dict[str, object] = {
+            "schema": "inspectd/state/1",
+            "state": state,
+            "product_id": self._lane.product if setup is None else setup.product,
+            "revision": None if setup is None else setup.revision,
+            "threshold": None if setup is None else setup.inspector.bundle.threshold.image,
+            "runtime": None if setup is None else setup.inspector.runtime.name,
+            "deadline_ms": None if setup is None else setup.deadline_ms,
+            "prepared": self.prepared and f"{self.prepared.product} {self.prepared.revision}",
+            "camera": None if line is None else "up" if line.camera_up else "lost",
+            "alarms": len(self.alarms.unconfirmed),
+            "is_simulated": self._settings.simulation if line is None else line.is_simulated,
+            "version": __version__,
+        }
+        if facts != self._announced:
+            self._announced = facts
+            since = datetime.now(UTC).isoformat(timespec="milliseconds")
+            self.publisher.set_state({**facts, "since": since})
 
     def _open_line(self, stack: ExitStack) -> Line:
         """The line with everything that it needs, not yet started."""
-        setup = self.prepare(self._settings, self.product)
+        if self.forgets_commands:
+            for name in (PRODUCT, PAUSED, SIMULATED):
+                self.remember(name, None)
+        setup = prepare(self._chosen(), self._store, self._file)
         stack.callback(setup.lifetime.close)  # where the line doesn't come to do it
-        camera = stack.enter_context(open_camera(self._lane.camera))
+        stack.callback(self._close_prepared)
+        self.answers = stack.enter_context(
+            Answers(self.ledger, self.publisher, self.alarms, self.topics.of("mask"))
+        )
+        camera = stack.enter_context(open_camera(self._lane.camera, self._last_part()))
+        line = Line(camera, setup, self.answers, self.alarms, queue=self._settings.queue)
+        line.is_paused = self.ledger.recall(PAUSED) is not None
+        line.is_simulated = self._settings.simulation or self.ledger.recall(SIMULATED) is not None
+        self.remember(ENDED, None)
         log.info(
             "line_opened",
             product=setup.product,
@@ -185,42 +283,95 @@ class Lane:
             camera=camera.name,
             version=__version__,
         )
-        return Line(
-            camera,
-            setup,
-            self.ledger,
-            self.publisher,
-            queue=self._settings.queue,
-            mask_topic=self._topics.of("mask"),
-            is_simulated=self._settings.simulation,
-        )
+        return line
+
+    def _close_prepared(self) -> None:
+        if self.prepared is not None:
+            self.prepared.lifetime.close()
+
+    def _chosen(self) -> Choice:
+        """What a command chose, if the configuration is still the one that it was chosen over."""
+        kept = json.loads(self.ledger.recall(PRODUCT) or "{}")
+        if kept.get("over") != self._lane.product:
+            return self.choice(self._lane.product)
+        log.info("command_remembered", product=kept["product"], revision=kept["revision"])
+        return self.choice(kept["product"], kept["revision"])
+
+    def _last_part(self) -> LastPart | None:
+        """Where an earlier run stopped; after a crash, what passed since is to be answered."""
+        newest = self.ledger.last_part(self.name)
+        if newest is None:
+            return None
+        number = _number(newest.trigger.part_id)
+        counted = self.ledger.last_part(self.name, counted=True)
+        if counted is None or self.ledger.recall(ENDED) is not None:
+            return LastPart(number)
+        guessed = max(0, number - _number(counted.trigger.part_id))
+        return LastPart(number, counted.trigger.trigger_count, guessed)
+
+    def _fall_back(self) -> None:
+        """The runtime failed on part after part: another one takes over, or the daemon ends."""
+        setup, fallback = self.line.setup, self._settings.fallback
+        failed = f"{setup.inspector.runtime.name} failed on {MAX_FAILURES} parts in a row"
+        if not fallback or self._settings.runtime == fallback:
+            self._gave_up = failed
+            self.alarms("runtime_failed", f"{failed}; the daemon ends, to be started anew")
+            return
+        if self.changeover.running is not None:
+            return
+        self._settings = self._settings.model_copy(update={"runtime": fallback})
+
+        def then(outcome: Setup | InspectdError) -> None:
+            try:
+                if isinstance(outcome, InspectdError):
+                    raise outcome
+                self.activate(outcome)
+            except InspectdError as error:
+                self._gave_up = f"{failed}; {fallback} can't take over: {error}"
+
+        self.changeover.begin(self.choice(setup.product, setup.revision), then)
+        self.alarms("runtime_failed", f"{failed}; {fallback} takes over")
+
+    def _look_at_disk(self) -> None:
+        """Copies the ledger's log; where the disk gets full, gives pictures up before verdicts."""
+        try:
+            self.ledger.checkpoint()
+            free = shutil.disk_usage(self._path.parent).free
+        except (LedgerError, OSError) as error:
+            self.alarms("ledger_failed", str(error))
+            return
+        limit = self._settings.ledger.min_free_mib * MIB
+        if free < limit and not self.ledger.is_tight:
+            self.ledger.is_tight = True
+            text = f"{free // MIB} MiB are free: masks and records of waiting verdicts are dropped"
+            self.alarms("disk_full", text, path=str(self._path.parent))
+            try:
+                self.ledger.drop_pictures()
+            except LedgerError as error:
+                log.error("ledger_failed", error=str(error))
+        elif free > limit * ROOMY and self.ledger.is_tight:
+            self.ledger.is_tight = False
+            log.info("disk_free_again", mib=free // MIB)
 
     def _trim(self) -> None:
         section = self._settings.ledger
+        bounds = Bounds(
+            section.max_rows, section.max_undelivered, section.max_age_days, section.max_mib * MIB
+        )
         try:
-            lost = self.ledger.trim(section.max_rows, section.max_undelivered)
+            lost = self.ledger.trim(bounds, datetime.now(UTC))
         except LedgerError as error:
-            log.error("ledger_failed", error=str(error))
+            self.alarms("ledger_failed", str(error))
             return
-        if lost:
-            log.error("verdicts_given_up", count=lost)
-            self.publisher.alarm("verdicts_given_up", f"{lost} undelivered verdicts were dropped")
+        if lost.verdicts:
+            text = f"{lost.verdicts} undelivered verdicts were dropped"
+            self.alarms("verdicts_given_up", text)
+        if lost.pictures:
+            text = f"masks and records of {lost.pictures} undelivered verdicts were dropped"
+            self.alarms("records_given_up", text)
 
-    def _announce(self, state: str, line: Line | None) -> None:
-        """Publishes the state where it has changed."""
-        setup = None if line is None else line.setup
-        facts: dict[str, object] = {
-            "schema": "inspectd/state/1",
-            "state": state,
-            "product_id": self.product if setup is None else setup.product,
-            "revision": None if setup is None else setup.revision,
-            "threshold": None if setup is None else setup.inspector.bundle.threshold.image,
-            "runtime": None if setup is None else setup.inspector.runtime.name,
-            "camera": None if line is None else "up" if line.camera_up else "lost",
-            "is_simulated": self._settings.simulation,
-            "version": __version__,
-        }
-        if facts != self._announced:
-            self._announced = facts
-            since = datetime.now(UTC).isoformat(timespec="milliseconds")
-            self.publisher.set_state({**facts, "since": since})
+
+def _number(part_id: str) -> int:
+    """``camera-17`` is part 17; a folder's parts have no number."""
+    digits = part_id.rsplit("-", 1)[-1]
+    return int(digits) if digits.isdecimal() and len(digits) < 18 else 0

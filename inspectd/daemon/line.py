@@ -1,146 +1,93 @@
-"""The inspection line: two threads between a camera and the publisher.
+"""The inspection line: two threads between a camera and the book of answers.
 
-The pump takes events from the camera, gives each trigger its row in the ledger, and puts it in a
-queue. Only so many frames may wait there; one more gives its picture up and waits as `undecided`
-(overrun), as a lost frame does, so that verdicts come in the order of the parts. The inspector
-thread takes parts, decides and hands the letter over. Every trigger that got a row gets exactly one
-letter, whatever happens to its frame; that is `_answer`, and nothing else sends one.
+The pump takes events from the camera, gives each trigger its row in the ledger, enters it into the
+book (`inspectd.daemon.answers`) and puts it in a queue. Only so many frames may wait there; one
+more gives its picture up and waits as `undecided` (overrun), as a lost frame does, so that verdicts
+come in the order of the parts. The inspector thread takes parts and decides.
+
+A changeover takes effect between two triggers: a part is inspected with the product that was active
+when it passed.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from collections.abc import Iterable
-from contextlib import ExitStack
-from dataclasses import dataclass
 from queue import Empty, Full, Queue
-from time import monotonic, monotonic_ns, perf_counter_ns
-from typing import Protocol
+from time import monotonic, monotonic_ns
 
-import cv2
 import structlog
 
 from inspectd.core.contracts import Camera, EndOfStream
-from inspectd.core.errors import CameraError, LedgerError
-from inspectd.core.records import (
-    Decision,
-    Frame,
-    Inspection,
-    Loss,
-    MaskArray,
-    Notice,
-    Reason,
-    Ticket,
-    Trigger,
-)
-from inspectd.ledger import Ledger, Letter
+from inspectd.core.errors import CameraError, InspectdError
+from inspectd.core.records import Decision, Frame, Loss, Notice, Reason, Ticket
+from inspectd.daemon.answers import Alarm, Answers, Part, Setup
 from inspectd.pipeline.decide import undecided
-from inspectd.pipeline.inspector import Inspector, Timings
-from inspectd.publishers.messages import result_message, verdict_message
 
 log = structlog.get_logger()
 
 CAMERA_RETRY_S = (0.2, 0.5, 1.0, 2.0)
 TICK_S = 0.2
 MAX_UNDECIDED = 1_000
-"""Parts that may wait beside the frames, with their answer known; more are answered at once."""
-
-
-class Outlet(Protocol):
-    """Where letters and alarms go; the MQTT publisher is one."""
-
-    def publish(self, letter: Letter) -> None:
-        """Sends as soon as possible; never blocks."""
-        ...
-
-    def alarm(self, kind: str, text: str, **facts: object) -> None:
-        """Tells people."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """What the line runs with; replaced as a whole at a changeover."""
-
-    inspector: Inspector
-    deadline_ms: int
-    lifetime: ExitStack
-    """Closes the runtime when this setup is no longer used."""
-
-    @property
-    def product(self) -> str:
-        """Product id."""
-        return self.inspector.bundle.manifest.product
-
-    @property
-    def revision(self) -> str:
-        """Product revision."""
-        return self.inspector.bundle.manifest.revision
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    ticket: Ticket
-    work: Frame | Decision
-    """What is to be inspected, or what is known already."""
+"""Parts that may wait beside the frames, with their answer known; more are left to the timer."""
+MAX_SWITCHES = 8
+"""Changeovers that may wait for the inspector."""
+STUCK_S = 10.0
+"""Inspection of one part for longer than this is no progress."""
+CAMERA_STUCK_S = 120.0
+"""The same for a camera that neither gives a part nor says that it has none."""
 
 
 class Line:
-    """The running line; `start` and `stop` once each."""
+    """The running line; `start` and `stop` once each. `answers` must be entered already."""
 
     def __init__(
         self,
         camera: Camera,
         setup: Setup,
-        ledger: Ledger,
-        outlet: Outlet,
+        answers: Answers,
+        alarm: Alarm,
         *,
         queue: int,
-        mask_topic: str,
-        is_simulated: bool,
     ) -> None:
         self._camera = camera
         self._setup = setup
-        self._ledger = ledger
-        self._outlet = outlet
-        self._mask_topic = mask_topic
-        self._is_simulated = is_simulated
-        self._jobs: Queue[_Job] = Queue(queue + MAX_UNDECIDED)
+        self._answers = answers
+        self._alarm = alarm
+        self._jobs: Queue[Part | Setup] = Queue(queue + MAX_UNDECIDED + MAX_SWITCHES)
         self._room = threading.BoundedSemaphore(queue)
         self._queue = queue
-        self._next_setup: Setup | None = None
-        self._swap = threading.Lock()
+        self._taking = threading.Lock()
+        """Held while a part is entered and while a product changes: one part has one product."""
         self._stopping = threading.Event()
         self._draining = threading.Event()
         self._pump = threading.Thread(target=self._run_pump, name="pump", daemon=True)
         self._worker = threading.Thread(target=self._run_worker, name="inspector", daemon=True)
         self._busy_since: float | None = None
+        self._beat = monotonic()
         self.ended = threading.Event()
         """Set when the camera has no more parts, or a thread died."""
         self.failure: BaseException | None = None
         """What killed a thread, if one died."""
         self.camera_up = True
-        self._counts: Counter[str] = Counter()
-        self._counting = threading.Lock()
+        self.is_paused = False
+        """Set where parts are to be answered `undecided` without a look at them."""
+        self.is_simulated = False
+        """Marks the verdicts of the parts to come as simulated."""
 
     @property
     def setup(self) -> Setup:
-        """What runs now."""
+        """What parts are triggered for now."""
         return self._setup
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Verdicts by their word."""
-        with self._counting:
-            return dict(self._counts)
 
     def start(self, unanswered: Iterable[Ticket] = ()) -> None:
         """Answers what an earlier run left open, then takes parts. The camera must be entered."""
         for ticket in unanswered:
             restarted = undecided(Reason.RESTARTED, "the daemon ended before it decided")
             # Its trigger's clock may have been another boot's: it is late whatever the clock says.
-            self._answer(ticket, restarted, {}, deadline_ns=0)
+            part = Part(ticket, restarted, self._setup, self.is_simulated, deadline_ns=0)
+            self._answers.expect(part)
+            self._answers.answer(part, restarted, {})
         self._worker.start()
         self._pump.start()
 
@@ -151,33 +98,43 @@ class Line:
         self._pump.join(max(0.0, deadline - monotonic()))
         self._draining.set()
         self._worker.join(max(0.0, deadline - monotonic()))
-        if self._worker.is_alive():
-            log.error("inspector_stuck", remedy="its part is answered at the next start")
-        while (job := self._waiting()) is not None:
-            stopped = undecided(Reason.STOPPED, "the daemon was stopped")
-            self._answer(job.ticket, stopped if isinstance(job.work, Frame) else job.work, {})
-        with self._swap:
-            waiting, self._next_setup = self._next_setup, None
-        for setup in (waiting, self._setup):
-            if setup is not None:
-                setup.lifetime.close()
+        self._answers.answer_rest(undecided(Reason.STOPPED, "the daemon was stopped"))
+        if self._worker.is_alive():  # what it uses can't be closed under it
+            log.error("inspector_stuck", remedy="the process ends without it")
+            return
+        setups = [job for job in self._left_over() if isinstance(job, Setup)]
+        for setup in (*setups, self._setup):
+            setup.lifetime.close()
 
     def change_over(self, setup: Setup) -> None:
-        """Inspects with another setup from the next part on; the old one is closed then."""
-        with self._swap:
-            replaced, self._next_setup = self._next_setup, setup
-        if replaced is not None:
-            replaced.lifetime.close()
+        """Inspects with another setup from the next trigger on; the old one is closed after its
+        last part.
 
-    def is_stuck(self, limit_s: float) -> bool:
-        """Whether one part has been under inspection for longer than `limit_s`."""
-        since = self._busy_since
-        return since is not None and monotonic() - since > limit_s
+        Raises:
+            InspectdError: too many earlier ones wait for an inspector that is stuck.
+        """
+        with self._taking:
+            try:
+                self._jobs.put_nowait(self._setup)
+            except Full:
+                raise InspectdError("the product can't change: the inspector is stuck") from None
+            self._setup = setup
+        log.info("product_changed", product=setup.product, revision=setup.revision)
+
+    def stuck(self) -> str | None:
+        """Which part of the line makes no progress, in words; None while all is well."""
+        since, deadline_s = self._busy_since, self._setup.deadline_ms / 1000
+        if since is not None and monotonic() - since > max(STUCK_S, 2 * deadline_s):
+            return "the inspector has been busy with one part for too long"
+        if self._pump.is_alive() and monotonic() - self._beat > CAMERA_STUCK_S:
+            return "the camera neither gives parts nor returns"
+        return None
 
     def _run_pump(self) -> None:
         try:
             attempt = 0
             while not self._stopping.is_set():
+                self._beat = monotonic()
                 try:
                     event = self._camera.next_event(TICK_S)
                 except CameraError as error:
@@ -190,7 +147,8 @@ class Line:
                     self._heed(event)
                 elif event is not None:
                     attempt = 0
-                    self._take(event)
+                    with self._taking:
+                        self._take(event)
         except BaseException as error:  # noqa: BLE001 - it ends the daemon, with its trace logged
             self._die("pump", error)
         finally:
@@ -204,11 +162,11 @@ class Line:
             How often it was tried, for the next time.
         """
         self.camera_up = False
-        log.error("camera_lost", camera=self._camera.name, error=str(error))
-        self._outlet.alarm("camera_lost", str(error), camera=self._camera.name)
+        self._alarm("camera_lost", str(error), camera=self._camera.name)
         self._camera.__exit__(None, None, None)
         while not self._stopping.wait(CAMERA_RETRY_S[min(attempt, len(CAMERA_RETRY_S) - 1)]):
             attempt += 1
+            self._beat = monotonic()
             try:
                 self._camera.__enter__()
             except CameraError as still:
@@ -222,135 +180,74 @@ class Line:
     def _heed(self, notice: Notice) -> None:
         """A camera that helps itself tells what it met."""
         self.camera_up = notice.camera_up
-        log.warning(notice.kind, camera=self._camera.name, detail=notice.text)
-        self._outlet.alarm(notice.kind, notice.text, camera=self._camera.name)
+        self._alarm(notice.kind, notice.text, camera=self._camera.name)
 
     def _take(self, event: Frame | Loss) -> None:
-        ticket = self._ticket(event.trigger)
+        ticket = self._answers.ticket(event.trigger)
         work: Frame | Decision
+        is_past = False
         if isinstance(event, Loss):
-            work = undecided(event.reason, event.detail)
+            work, is_past = undecided(event.reason, event.detail), event.is_past
+        elif self.is_paused:
+            work = undecided(Reason.STOPPED, "the station was stopped by a command")
         elif self._room.acquire(blocking=False):
             work = event
         else:
             work = undecided(Reason.OVERRUN, f"{self._queue} parts were waiting already")
+        setup = self._setup
+        deadline_ns = ticket.trigger.captured_ns + setup.deadline_ms * 1_000_000
+        part = Part(ticket, work, setup, self.is_simulated, 0 if is_past else deadline_ns)
+        self._answers.expect(part)
         try:
-            self._jobs.put_nowait(_Job(ticket, work))
-        except Full:
-            if isinstance(work, Frame):
-                self._room.release()
-            self._answer(ticket, undecided(Reason.OVERRUN, "the inspector is stuck"), {})
-
-    def _ticket(self, trigger: Trigger) -> Ticket:
-        try:
-            return self._ledger.open_part(trigger)
-        except LedgerError as error:
-            self._ledger_alarm(error)
-            return self._ledger.spare_ticket(trigger)
+            self._jobs.put_nowait(part)
+        except Full:  # the inspector is stuck: the timer answers the part when its turn comes
+            self._leave_queue(part)
 
     def _run_worker(self) -> None:
         try:
             while not (self._draining.is_set() and self._jobs.empty()):
-                job = self._waiting(TICK_S)
-                self._adopt_setup()
-                if job is None:
+                try:
+                    job = self._jobs.get(timeout=TICK_S)
+                except Empty:
                     continue
-                if isinstance(job.work, Frame):
-                    self._inspect(job.ticket, job.work)
+                if isinstance(job, Setup):
+                    job.lifetime.close()  # no part of it is left
                 else:
-                    self._answer(job.ticket, job.work, {})
+                    self._leave_queue(job)
+                    self._handle(job)
         except BaseException as error:  # noqa: BLE001 - it ends the daemon, with its trace logged
             self._die("inspector", error)
 
-    def _inspect(self, ticket: Ticket, frame: Frame) -> None:
+    def _handle(self, part: Part) -> None:
+        if not isinstance(part.work, Frame):
+            self._answers.answer(part, part.work, {})
+        elif self._answers.expects(part):  # else its time is up, and the next part's is running
+            self._inspect(part, part.work)
+
+    def _inspect(self, part: Part, frame: Frame) -> None:
         self._busy_since = monotonic()
-        waited_ms = (monotonic_ns() - ticket.trigger.captured_ns) / 1e6
+        waited_ms = (monotonic_ns() - part.ticket.trigger.captured_ns) / 1e6
         try:
-            decision, timings = self._setup.inspector.inspect(frame.image)
+            decision, timings = part.setup.inspector.inspect(frame.image)
         except BaseException as error:
             failed = undecided(Reason.INFERENCE_FAILED, f"{type(error).__name__}: {error}")
-            self._answer(ticket, failed, {})
+            self._answers.answer(part, failed, {})
             raise
         finally:
             self._busy_since = None
-        self._answer(ticket, decision, {"wait": waited_ms, **timings})
+        self._answers.answer(part, decision, {"wait": waited_ms, **timings})
 
-    def _adopt_setup(self) -> None:
-        """Between two parts: takes over a setup that is waiting."""
-        with self._swap:
-            waiting, self._next_setup = self._next_setup, None
-        if waiting is not None:
-            old, self._setup = self._setup, waiting
-            old.lifetime.close()
-            log.info("product_changed", product=waiting.product, revision=waiting.revision)
-
-    def _answer(
-        self,
-        ticket: Ticket,
-        decision: Decision,
-        timings: Timings,
-        deadline_ns: int | None = None,
-    ) -> None:
-        """The one place where a part gets its verdict: to the ledger, then on its way."""
-        started = perf_counter_ns()
-        setup = self._setup
-        mask = None if decision.mask is None else encode_mask(decision.mask)
-        timings["encode"] = (perf_counter_ns() - started) / 1e6
-        inspection = Inspection(
-            ticket, decision, setup.product, setup.revision, timings, self._is_simulated
-        )
-        letter = Letter(
-            seq=ticket.seq,
-            result_id=ticket.result_id,
-            verdict=verdict_message(inspection, setup.deadline_ms, self._mask_topic),
-            result=result_message(inspection),
-            mask=mask,
-            deadline_ns=ticket.trigger.captured_ns + setup.deadline_ms * 1_000_000
-            if deadline_ns is None
-            else deadline_ns,
-        )
-        try:
-            self._ledger.decide(letter)
-        except LedgerError as error:
-            self._ledger_alarm(error)
-        self._outlet.publish(letter)
-        with self._counting:
-            self._counts[decision.verdict.value] += 1
-        log.debug(
-            "part_inspected",
-            part_id=ticket.trigger.part_id,
-            result_id=ticket.result_id,
-            verdict=decision.verdict.value,
-            reason=decision.reason.value,
-            score=decision.score,
-        )
-
-    def _waiting(self, timeout_s: float = 0.0) -> _Job | None:
-        """The next part, if one comes in time; a frame that is taken makes room for another."""
-        try:
-            job = self._jobs.get(timeout=timeout_s) if timeout_s else self._jobs.get_nowait()
-        except Empty:
-            return None
-        if isinstance(job.work, Frame):
+    def _leave_queue(self, part: Part) -> None:
+        """A frame that leaves the queue makes room for another."""
+        if isinstance(part.work, Frame):
             self._room.release()
-        return job
 
-    def _ledger_alarm(self, error: LedgerError) -> None:
-        log.error("ledger_failed", error=str(error))
-        self._outlet.alarm("ledger_failed", str(error))
+    def _left_over(self) -> Iterable[Part | Setup]:
+        while not self._jobs.empty():
+            yield self._jobs.get_nowait()
 
     def _die(self, thread: str, error: BaseException) -> None:
         log.error("thread_died", thread=thread, exc_info=error)
         self.failure = error
         self._stopping.set()
         self.ended.set()
-
-
-def encode_mask(mask: MaskArray) -> bytes:
-    """(H, W) mask as PNG, fast rather than small: it is nearly empty."""
-    ok, data = cv2.imencode(
-        ".png", mask, [cv2.IMWRITE_PNG_BILEVEL, 1, cv2.IMWRITE_PNG_COMPRESSION, 1]
-    )
-    if not ok:
-        raise AssertionError("OpenCV can't encode a (H, W) uint8 array as PNG")
-    return bytes(data)

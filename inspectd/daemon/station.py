@@ -1,14 +1,17 @@
 """The daemon: opens a lane for each camera, runs them, closes them in reverse.
 
-The main thread owns the life cycle and nothing else: it waits for signals, feeds systemd's
-watchdog from the lanes' progress, and prepares the next setups on SIGHUP.
+The main thread owns the life cycle and nothing else. It takes what is posted to it (signals,
+commands, finished preparations), one thing after the other and none that takes long, looks after
+the lanes, and feeds systemd's watchdog for as long as they make progress. A lane in trouble ends
+the daemon with a failure, after every part in it was answered; systemd starts it anew.
 """
 
 from __future__ import annotations
 
 import signal
 import sys
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -20,8 +23,8 @@ from inspectd.core.config import Settings, load_settings
 from inspectd.core.errors import InspectdError
 from inspectd.core.paths import state_dir
 from inspectd.daemon.lane import Lane
-from inspectd.daemon.line import Setup
 from inspectd.daemon.notify import Notifier, watchdog_interval_s
+from inspectd.daemon.operator import Operator
 
 log = structlog.get_logger()
 
@@ -30,18 +33,20 @@ SWITCH_S = 0.001
 """How long a thread may keep Python's lock from another that waits. Python's own 5 ms are more than
 all that a part costs beside inference."""
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-CHANGEABLE = {"product", "runtime", "threads"}
+CHANGEABLE = {"product", "runtime", "threads", "fallback"}
 """What SIGHUP changes without a restart."""
 
 
 class Station:
     """One configured station."""
 
-    def __init__(self, config: Path) -> None:
+    def __init__(self, config: Path, *, forgets_commands: bool = False) -> None:
+        """`forgets_commands`: product, stop and simulation are as configured, whatever was set."""
         self._config = config
         self._settings = load_settings(config)
+        self._forgets_commands = forgets_commands
         self._notifier = Notifier()
-        self._signals: SimpleQueue[int] = SimpleQueue()
+        self._posted: SimpleQueue[int | Callable[[], None]] = SimpleQueue()
 
     def run(self) -> int:
         """Runs until a signal, the cameras' end or a failure; returns the exit status.
@@ -49,16 +54,10 @@ class Station:
         Raises:
             InspectdError: the station can't start; nothing was answered wrongly.
         """
-        root = self._settings.state_dir or state_dir()
         sys.setswitchinterval(SWITCH_S)
         with ExitStack() as stack:
-            stack.enter_context(_Handlers(self._signals))
-            lanes = [
-                stack.enter_context(
-                    Lane(self._config, root, self._settings, lane, lambda: self._signals.put(0))
-                )
-                for lane in self._settings.lanes
-            ]
+            stack.enter_context(_Handlers(self._posted))
+            lanes = [stack.enter_context(lane) for lane in self._lanes()]
             for lane in lanes:
                 lane.start()
             self._notifier.ready(_status(lanes))
@@ -66,30 +65,43 @@ class Station:
                 self._supervise(lanes)
             finally:
                 self._notifier.stopping()
+                trouble = _trouble(lanes)
                 _stop(lanes)
-        return 1 if any(lane.has_failed for lane in lanes) else 0
+        return 1 if trouble else 0
+
+    def _lanes(self) -> list[Lane]:
+        root = self._settings.state_dir or state_dir()
+        lanes = []
+        for section in self._settings.lanes:
+            lane = Lane(self._config, root, self._settings, section, self._posted.put)
+            lane.on_command = Operator(lane, self._posted.put).hear
+            lane.forgets_commands = self._forgets_commands
+            lanes.append(lane)
+        return lanes
 
     def _supervise(self, lanes: list[Lane]) -> None:
-        """Until a stop signal, a failure or the last lane's end: watchdog, status, reload."""
-        while any(lane.is_running for lane in lanes) and not any(lane.has_failed for lane in lanes):
-            number = self._next_signal()
-            if number in STOP_SIGNALS:
-                log.info("stop_requested", signal=signal.Signals(number).name)
+        """Until a stop signal, trouble or the last lane's end: watchdog, status, what is posted."""
+        while any(lane.is_running for lane in lanes):
+            if (trouble := _trouble(lanes)) is not None:
+                log.error("daemon_in_trouble", reason=trouble, remedy="systemd starts it anew")
                 return
-            if number == signal.SIGHUP:
+            posted = self._next_posted()
+            if posted in STOP_SIGNALS:
+                log.info("stop_requested", signal=signal.Signals(posted).name)
+                return
+            if posted == signal.SIGHUP:
                 self._reload(lanes)
+            elif callable(posted):
+                posted()
             for lane in lanes:
                 lane.look_after()
-            self._feed_watchdog(lanes)
+            if watchdog_interval_s() is not None and _trouble(lanes) is None:
+                self._notifier.alive()
             self._notifier.status(_status(lanes))
 
-    def _feed_watchdog(self, lanes: list[Lane]) -> None:
-        if watchdog_interval_s() is not None and all(lane.is_progressing for lane in lanes):
-            self._notifier.alive()
-
-    def _next_signal(self) -> int | None:
+    def _next_posted(self) -> int | Callable[[], None] | None:
         try:
-            return self._signals.get(timeout=TICK_S)
+            return self._posted.get(timeout=TICK_S)
         except Empty:
             return None
 
@@ -99,31 +111,21 @@ class Station:
             fresh = load_settings(self._config)
         except (InspectdError, OSError) as error:
             for lane in lanes:
-                _tell_failed_reload(lane, error)
+                lane.tell_failed_reload(error)
             return
         if _fixed(fresh) != _fixed(self._settings):
-            log.warning(
-                "restart_needed", reason="only product, runtime and threads change on SIGHUP"
-            )
+            log.warning("restart_needed", reason=f"only {sorted(CHANGEABLE)} change on SIGHUP")
         products = [lane.product for lane in fresh.lanes]
         if len(products) != len(lanes):
             return
         self._settings = fresh
         for lane, product in zip(lanes, products, strict=True):
-            try:
-                setup = self._prepare_beside(lanes, lane, product)
-            except (InspectdError, OSError) as error:
-                _tell_failed_reload(lane, error)
-            else:
-                lane.line.change_over(setup)
+            lane.reload(fresh, product)
 
-    def _prepare_beside(self, lanes: list[Lane], lane: Lane, product: str) -> Setup:
-        """Prepares a setup in its own thread: the line runs on, and the watchdog is fed for it."""
-        with ThreadPoolExecutor(1, "changeover") as pool:
-            future = pool.submit(lane.prepare, self._settings, product)
-            while wait([future], TICK_S).not_done:
-                self._feed_watchdog(lanes)
-            return future.result()
+
+def _trouble(lanes: list[Lane]) -> str | None:
+    found = (lane.trouble() for lane in lanes)
+    return next((trouble for trouble in found if trouble is not None), None)
 
 
 def _stop(lanes: list[Lane]) -> None:
@@ -141,11 +143,6 @@ def _fixed(settings: Settings) -> dict[str, object]:
     return content
 
 
-def _tell_failed_reload(lane: Lane, error: Exception) -> None:
-    log.error("reload_failed", error=str(error), remains=lane.line.setup.revision)
-    lane.publisher.alarm("reload_failed", str(error))
-
-
 def _status(lanes: list[Lane]) -> str:
     """For `systemctl status`."""
     if len(lanes) == 1:
@@ -154,10 +151,10 @@ def _status(lanes: list[Lane]) -> str:
 
 
 class _Handlers:
-    """Puts signals into a queue while the context lasts, and restores the handlers after."""
+    """Posts signals to the main thread while the context lasts, and restores the handlers after."""
 
-    def __init__(self, signals: SimpleQueue[int]) -> None:
-        self._signals = signals
+    def __init__(self, posted: SimpleQueue[int | Callable[[], None]]) -> None:
+        self._posted = posted
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> _Handlers:
@@ -170,4 +167,4 @@ class _Handlers:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self._signals.put(number)
+        self._posted.put(number)

@@ -38,7 +38,7 @@ from inspectd.demo.parts import START_DELAY_S, Conveyor, Folder, Source
 from inspectd.demo.product import render_dataset, render_line, truth_of
 from inspectd.demo.report import LineSummary, render_line_report
 from inspectd.gate import Action, GateKeeper, watch
-from inspectd.publishers.connection import Connection, Received
+from inspectd.publishers.connection import Connection, Received, Subscription
 
 Report = Callable[[str, int, int], None]
 
@@ -200,7 +200,7 @@ def run_line(
         source = stack.enter_context(source_of(request))
         config = write_config(request, mqtt, station, source)
         account = Account(request.parts, source.name_of)
-        topics = (f"{base}/mask/+", f"{base}/state")
+        topics = (Subscription(f"{base}/mask/+"), Subscription(f"{base}/state"))
         stack.enter_context(Connection(mqtt, f"{station}-mes", heard.put, subscriptions=topics))
         inbox: SimpleQueue[Action] = SimpleQueue()
 

@@ -26,6 +26,8 @@ class Inspector:
         self.runtime = runtime
         self._threshold = bundle.threshold
         self._preprocessing = bundle.manifest.preprocessing
+        self.failures = 0
+        """Pictures in a row on which the runtime failed."""
 
     def inspect(self, image: ImageArray) -> tuple[Decision, Timings]:
         """Decides on (H, W) or (H, W, 3); what can't be decided is `undecided`, never raised."""
@@ -41,7 +43,9 @@ class Inspector:
         except ImageError as error:
             return undecided(Reason.UNREADABLE_IMAGE, str(error)), timings
         except InferenceError as error:
+            self.failures += 1
             return undecided(Reason.INFERENCE_FAILED, str(error)), timings
+        self.failures = 0
         source = (image.shape[0], image.shape[1])
         decision = decide(anomaly, self._threshold, self._preprocessing, source)
         _lap(timings, "decide", started)

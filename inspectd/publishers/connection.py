@@ -55,6 +55,20 @@ class Message:
     content_type: str = "application/json"
     expiry_s: int | None = None
     """MQTT 5: the broker drops it if nobody took it by then."""
+    correlation: bytes | None = None
+    """MQTT 5: what a reply is to, as the sender named it."""
+    response_topic: str | None = None
+    """MQTT 5: where the reply is wanted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """What to listen to."""
+
+    topic: str
+    takes_retained: bool = True
+    """False: the broker sends no retained message on subscribing, and marks those of others, so
+    that they can be ignored (MQTT 3.1.1 can do neither and marks those that it sends)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +106,20 @@ class Received:
     retained: bool
     received_ns: int
     """`time.monotonic_ns()`."""
+    response_topic: str | None = None
+    """MQTT 5: where the sender wants the reply."""
+    correlation: bytes | None = None
+    """MQTT 5: to be sent with the reply."""
 
 
-Event = Connected | Disconnected | Acknowledged | Received
+@dataclass(frozen=True, slots=True)
+class Unsubscribed:
+    """The broker doesn't let us listen; the connection stands."""
+
+    reason: str
+
+
+Event = Connected | Disconnected | Acknowledged | Received | Unsubscribed
 
 
 class Connection:
@@ -107,7 +132,7 @@ class Connection:
         on_event: Callable[[Event], None],
         *,
         will: Message | None = None,
-        subscriptions: tuple[str, ...] = (),
+        subscriptions: tuple[Subscription, ...] = (),
     ) -> None:
         self._settings = settings
         self._on_event = on_event
@@ -204,6 +229,10 @@ class Connection:
         properties.PayloadFormatIndicator = int(isinstance(message.payload, str))
         if message.expiry_s is not None:
             properties.MessageExpiryInterval = message.expiry_s
+        if message.correlation is not None:
+            properties.CorrelationData = message.correlation
+        if message.response_topic is not None:
+            properties.ResponseTopic = message.response_topic
         return properties
 
     def _on_connect(
@@ -213,11 +242,15 @@ class Connection:
             self._on_event(Disconnected(refusal(str(reason))))
             return
         window = min(getattr(properties, "ReceiveMaximum", WINDOW), WINDOW)
-        for topic in self._subscriptions:
+        for wanted in self._subscriptions:
             if self._settings.version == "5":
-                client.subscribe(topic, options=SubscribeOptions(qos=1))
+                takes = wanted.takes_retained
+                options = SubscribeOptions(
+                    qos=1, retainAsPublished=not takes, retainHandling=0 if takes else 2
+                )
+                client.subscribe(wanted.topic, options=options)
             else:
-                client.subscribe(topic, qos=1)
+                client.subscribe(wanted.topic, qos=1)
         self._on_event(Connected(window, getattr(properties, "MaximumPacketSize", None)))
 
     def _on_disconnect(
@@ -235,11 +268,20 @@ class Connection:
     ) -> None:
         for reason in reasons:
             if reason.is_failure:
-                self._on_event(Disconnected(f"a subscription: {refusal(str(reason))}"))
+                self._on_event(Unsubscribed(f"a subscription: {refusal(str(reason))}"))
 
     def _on_message(self, client: mqtt.Client, _: Any, message: mqtt.MQTTMessage) -> None:
-        payload = bytes(message.payload)
-        self._on_event(Received(message.topic, payload, message.retain, monotonic_ns()))
+        properties = message.properties
+        self._on_event(
+            Received(
+                message.topic,
+                bytes(message.payload),
+                message.retain,
+                monotonic_ns(),
+                getattr(properties, "ResponseTopic", None),
+                getattr(properties, "CorrelationData", None),
+            )
+        )
 
     def _on_socket_open(self, client: mqtt.Client, _: Any, sock: Any) -> None:
         # Without it the kernel may hold a small verdict back until the last packet is answered.

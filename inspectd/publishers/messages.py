@@ -8,7 +8,7 @@ any bytes) becomes a question mark.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC
 
 from inspectd.core.records import Inspection, Ticket
@@ -18,6 +18,17 @@ RESULT_SCHEMA = "inspectd/result/1"
 MAX_VERDICT_BYTES = 1024
 MAX_ID_BYTES = 128
 """Of a part id as it stands in JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """Where things are published."""
+
+    base: str
+
+    def of(self, *levels: str) -> str:
+        """A topic of this station."""
+        return "/".join((self.base, *levels))
 
 
 def verdict_message(inspection: Inspection, deadline_ms: int, mask_base: str) -> str:

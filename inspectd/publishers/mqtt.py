@@ -36,9 +36,12 @@ from inspectd.publishers.connection import (
     Disconnected,
     Event,
     Message,
+    Received,
+    Subscription,
+    Unsubscribed,
 )
 from inspectd.publishers.flight import Flight
-from inspectd.publishers.messages import MAX_VERDICT_BYTES, marked_late
+from inspectd.publishers.messages import MAX_VERDICT_BYTES, Topics, marked_late
 
 log = structlog.get_logger()
 
@@ -54,6 +57,8 @@ MAX_UNNOTED = 10_000
 LOOK_AGAIN_S = 30.0
 """When a backlog is tried again that the broker refused, or that couldn't be read."""
 MAX_ALARMS = 100
+STUCK_S = 60.0
+"""A turn of the thread that takes longer is no progress; finding a broker's name takes its time."""
 MAX_CLIENT_ID = 64
 BACKLOG_LETTERS = 4
 """Sent at a time, so that a live one never waits behind many."""
@@ -63,17 +68,6 @@ TICK_S = 0.5
 """How often the thread looks around when nothing happens."""
 VERDICT_EXPIRY_S = 60
 """MQTT 5: how long the broker keeps a verdict for a subscriber that is away."""
-
-
-@dataclass(frozen=True, slots=True)
-class Topics:
-    """Where things are published."""
-
-    base: str
-
-    def of(self, *levels: str) -> str:
-        """A topic of this station."""
-        return "/".join((self.base, *levels))
 
 
 class _Stop:
@@ -106,12 +100,17 @@ class MqttPublisher:
         *,
         flush_s: float = 5.0,
         on_link: Callable[[bool], None] = lambda up: None,
+        on_command: Callable[[Received], None] | None = None,
     ) -> None:
+        """`on_link` hears that the broker came or went, `on_command` what comes on ``cmd/+``; both
+        are called in the publisher's thread.
+        """
         self._settings = settings
         self._topics = topics
         self._ledger = ledger
         self._flush_s = flush_s
         self._on_link = on_link
+        self._on_command = on_command
         self._client_id = settings.client_id or client_id(topics.base)
         self._inbox: SimpleQueue[Any] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
@@ -135,6 +134,7 @@ class MqttPublisher:
         self._connack_by = 0.0
         self._answered_at = 0.0
         self._online = False
+        self._turned_at = monotonic()
         self.delivered = 0
         """Letters acknowledged by the broker since the start."""
         self.failure: BaseException | None = None
@@ -165,6 +165,11 @@ class MqttPublisher:
         """Whether the thread runs."""
         return self._thread.is_alive()
 
+    @property
+    def is_stuck(self) -> bool:
+        """Whether the thread makes no progress."""
+        return self.is_alive and monotonic() - self._turned_at > STUCK_S
+
     def publish(self, letter: Letter) -> None:
         """Sends a decided part's messages as soon as possible; never blocks, never fails.
 
@@ -181,9 +186,13 @@ class MqttPublisher:
             letter = replace(letter, result=None, mask=None)
         self._inbox.put(letter)
 
-    def alarm(self, kind: str, text: str, **facts: object) -> None:
+    def alarm(self, content: dict[str, object]) -> None:
         """Publishes an alarm, now or when the broker is back; the oldest of many are dropped."""
-        self._inbox.put(json.dumps({"kind": kind, "text": text, **facts}, default=str))
+        self._inbox.put(json.dumps(content, default=str))
+
+    def send(self, message: Message) -> None:
+        """Publishes something that only matters now; dropped where there is no broker."""
+        self._inbox.put(message)
 
     def set_state(self, state: dict[str, object]) -> None:
         """Publishes the station's state, retained; the newest one counts."""
@@ -202,6 +211,7 @@ class MqttPublisher:
 
     def _step(self) -> bool:
         """One turn: connect if due, handle the inbox, send backlog. True at the end."""
+        self._turned_at = monotonic()
         if self._connection is None and monotonic() >= self._next_attempt:
             self._connect()
         self._check_answers()
@@ -235,6 +245,9 @@ class MqttPublisher:
                     self._hear(item.event)
             case _Backlogged():
                 self._has_backlog = True
+            case Message():
+                if self._online:
+                    self._dispatch(item)
             case str():
                 self._alarms.append(item)
                 self._send_alarms()
@@ -250,6 +263,11 @@ class MqttPublisher:
                 self._greet(event)
             case Disconnected():
                 self._lose(event.reason)
+            case Received():
+                if self._on_command is not None:
+                    self._on_command(event)
+            case Unsubscribed():
+                log.warning("commands_refused", reason=event.reason, topic=self._topics.of("cmd"))
 
     def _take(self, letter: Letter) -> None:
         if len(self._live) < MAX_INBOX:
@@ -263,6 +281,7 @@ class MqttPublisher:
         self._link += 1
         link = self._link
         will = self._availability("offline")
+        commands = Subscription(self._topics.of("cmd", "+"), takes_retained=False)
         try:
             self._connection = self._stack.enter_context(
                 Connection(
@@ -270,6 +289,7 @@ class MqttPublisher:
                     self._client_id,
                     lambda event: self._inbox.put(_Heard(link, event)),
                     will=will,
+                    subscriptions=() if self._on_command is None else (commands,),
                 )
             )
         except PublishError as error:

@@ -18,6 +18,7 @@ from inspectd.acquisition.counting import (
     ByFrameId,
     BySchedule,
     Counting,
+    LastPart,
     Missed,
     Outcome,
     Restart,
@@ -289,6 +290,63 @@ def test_parts_since_its_power_came_back_are_answered() -> None:
     rules.lost(1.0)
     assert reasons(rules.streaming(2.0, None, 2)) == ["1 camera_lost", "2 camera_lost"]
     assert seen(rules.picture(frame(3, count=3))) == [(3, 3)]
+
+
+def test_what_passed_while_no_daemon_ran_is_answered() -> None:
+    """After a crash the camera's count says how many; numbers go on behind the earlier run's."""
+    rules = ByCount(TIMEOUT_S, None)
+    rules.resume(LastPart(number=40, count=1040))
+    outcomes = rules.streaming(0.0, None, 1043)
+    assert reasons(outcomes) == ["41 restarted", "42 restarted", "43 restarted"]
+    missed = [outcome for outcome in outcomes if isinstance(outcome, Missed)]
+    assert [(part.count, part.is_past) for part in missed] == [
+        (1041, True),
+        (1042, True),
+        (1043, True),
+    ]
+    assert seen(rules.picture(frame(1, count=1044))) == [(44, 1)]
+
+
+def test_parts_that_were_guessed_before_a_crash_are_not_answered_again() -> None:
+    """The camera was away when the daemon died: of 5 parts it counted, 3 have their answer."""
+    rules = ByCount(TIMEOUT_S, 10.0)
+    rules.resume(LastPart(number=13, count=110, guessed=3))
+    assert reasons(rules.streaming(0.0, None, 115)) == ["14 restarted", "15 restarted"]
+    assert seen(rules.picture(frame(1, count=116))) == [(16, 1)]
+
+
+def test_after_an_orderly_end_nobody_asks_what_passed() -> None:
+    """The station had said that it was stopped; numbers go on all the same."""
+    rules = ByCount(TIMEOUT_S, None)
+    rules.resume(LastPart(number=40))
+    assert rules.streaming(0.0, None, 5000) == []
+    assert seen(rules.picture(frame(1, count=5001))) == [(41, 1)]
+
+
+def test_a_count_that_cannot_be_of_this_downtime_answers_nobody() -> None:
+    """Another camera, or one that somebody set: a flood of undecided parts would help nobody."""
+    rules = ByCount(TIMEOUT_S, None)
+    rules.resume(LastPart(number=40, count=7))
+    assert rules.streaming(0.0, None, 5_000_000) == []
+    assert seen(rules.picture(frame(1, count=5_000_001))) == [(41, 1)]
+
+
+def test_a_camera_that_lost_power_with_the_daemon() -> None:
+    """What it counted since is answered; the count of a loss is the camera's."""
+    rules = ByCount(TIMEOUT_S, None)
+    rules.resume(LastPart(number=40, count=1000))
+    outcomes = rules.streaming(0.0, None, 2)
+    assert reasons(outcomes) == ["41 restarted", "42 restarted"]
+    assert [o.count for o in outcomes if isinstance(o, Missed)] == [1, 2]
+
+
+@pytest.mark.parametrize("rules", [ByFrameId(None, False), BySchedule(5.0, TIMEOUT_S)])
+def test_other_cameras_number_on(rules: Counting) -> None:
+    """A part's name is never given twice."""
+    rules.resume(LastPart(number=40))
+    outcomes = rules.streaming(0.0, None, None) + rules.tick(0.0)
+    outcomes += rules.picture(frame(1, frame_id=1, part=41))
+    assert seen(outcomes) == [(41, 1)]
 
 
 # --- by frame ids ------------------------------------------------------------------------------

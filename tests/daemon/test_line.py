@@ -7,11 +7,12 @@ rarely. `tests/system` has the real ones.
 from __future__ import annotations
 
 import json
+import sqlite3
 import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,11 +30,14 @@ from inspectd.core.contracts import EndOfStream
 from inspectd.core.errors import CameraError, InferenceError, LedgerError
 from inspectd.core.records import AnomalyMap, Frame, ImageArray, Loss, Reason, Trigger
 from inspectd.daemon import line as module
-from inspectd.daemon.line import Line, Setup
+from inspectd.daemon.answers import Answers, Setup
+from inspectd.daemon.line import Line
 from inspectd.ledger import Ledger, Letter
 from inspectd.pipeline.inspector import Inspector
 
 PATIENCE_S = 20.0
+FAR_MS = 600_000
+"""A deadline that no test comes near."""
 IMAGE = np.zeros((48, 64, 3), np.uint8)
 WRONG = np.zeros((20, 20, 3), np.uint8)
 
@@ -81,11 +85,18 @@ class ScriptedCamera:
             raise item
         if isinstance(item, EndOfStream):
             return item
+        if isinstance(item, Loss):
+            return item
         self._count += 1
         trigger = Trigger(
             self.name, f"part-{self._count}", self._count, datetime.now(UTC), monotonic_ns()
         )
         return Loss(trigger, item) if isinstance(item, Reason) else Frame(trigger, item)
+
+
+def trigger_now() -> Trigger:
+    """Of a part that passes now."""
+    return Trigger("scripted", "past", 0, datetime.now(UTC), monotonic_ns())
 
 
 class ScriptedRuntime:
@@ -99,6 +110,7 @@ class ScriptedRuntime:
         self.gate = threading.Event()
         self.gate.set()
         self.began = threading.Event()
+        self.calls = 0
 
     def __enter__(self) -> Self:
         return self
@@ -108,6 +120,7 @@ class ScriptedRuntime:
 
     def infer(self, image: ImageArray) -> AnomalyMap:
         """Waits for the gate, fails if told to, else scores 0.2."""
+        self.calls += 1
         self.began.set()
         self.gate.wait(PATIENCE_S)
         try:
@@ -121,14 +134,16 @@ class Outlet:
     """Keeps what is sent."""
 
     letters: list[Letter] = field(default_factory=list)
+    sent_ns: list[int] = field(default_factory=list)
     alarms: list[str] = field(default_factory=list)
 
     def publish(self, letter: Letter) -> None:
-        """See `line.Outlet`."""
+        """See `answers.Outlet`."""
+        self.sent_ns.append(monotonic_ns())
         self.letters.append(letter)
 
     def alarm(self, kind: str, text: str, **facts: object) -> None:
-        """See `line.Outlet`."""
+        """See `answers.Alarm`."""
         self.alarms.append(kind)
 
     def verdicts(self) -> list[dict[str, Any]]:
@@ -145,6 +160,7 @@ class Bench:
     """A line and everything around it."""
 
     line: Line
+    answers: Answers
     camera: ScriptedCamera
     runtime: ScriptedRuntime
     outlet: Outlet
@@ -153,9 +169,11 @@ class Bench:
     """Setups by their name, counted when they are closed."""
     bundle: Bundle
 
-    def setup(self, name: str, runtime: ScriptedRuntime | None = None) -> Setup:
+    def setup(
+        self, name: str, runtime: ScriptedRuntime | None = None, deadline_ms: int = FAR_MS
+    ) -> Setup:
         """Another setup, to change over to."""
-        return make_setup(self.bundle, runtime or self.runtime, self.closed, name)
+        return make_setup(self.bundle, runtime or self.runtime, self.closed, name, deadline_ms)
 
     def wait(self, letters: int) -> None:
         """Until so many letters were sent."""
@@ -170,7 +188,13 @@ def wait_until(condition: Callable[[], object]) -> None:
         sleep(0.002)
 
 
-def make_setup(bundle: Bundle, runtime: ScriptedRuntime, closed: Counter[str], name: str) -> Setup:
+def make_setup(
+    bundle: Bundle,
+    runtime: ScriptedRuntime,
+    closed: Counter[str],
+    name: str,
+    deadline_ms: int = FAR_MS,
+) -> Setup:
     """A setup that tells when it is closed."""
 
     def count() -> None:
@@ -178,7 +202,7 @@ def make_setup(bundle: Bundle, runtime: ScriptedRuntime, closed: Counter[str], n
 
     lifetime = ExitStack()
     lifetime.callback(count)
-    return Setup(Inspector(bundle, runtime), 1000, lifetime)
+    return Setup(Inspector(bundle, runtime), deadline_ms, lifetime)
 
 
 @pytest.fixture(scope="session")
@@ -188,23 +212,26 @@ def bundle(make_bundle: Callable[..., Bundle], tmp_path_factory: pytest.TempPath
 
 
 @contextmanager
-def bench_of(bundle: Bundle, folder: Path, queue: int = 8, started: bool = True) -> Iterator[Bench]:
+def bench_of(
+    bundle: Bundle,
+    folder: Path,
+    queue: int = 8,
+    started: bool = True,
+    deadline_ms: int = FAR_MS,
+) -> Iterator[Bench]:
     """A running line with an empty script; stopped at the end."""
     camera, runtime, outlet = ScriptedCamera(), ScriptedRuntime(), Outlet()
     closed: Counter[str] = Counter()
-    with Ledger(folder / "line.sqlite3") as ledger, camera:
-        line = Line(
-            camera,
-            make_setup(bundle, runtime, closed, "first"),
-            ledger,
-            outlet,
-            queue=queue,
-            mask_topic="mask",
-            is_simulated=False,
-        )
+    with (
+        Ledger(folder / "line.sqlite3") as ledger,
+        Answers(ledger, outlet, outlet.alarm, "mask") as answers,
+        camera,
+    ):
+        setup = make_setup(bundle, runtime, closed, "first", deadline_ms)
+        line = Line(camera, setup, answers, outlet.alarm, queue=queue)
         if started:
             line.start()
-        yield Bench(line, camera, runtime, outlet, ledger, closed, bundle)
+        yield Bench(line, answers, camera, runtime, outlet, ledger, closed, bundle)
         runtime.gate.set()
         line.stop(PATIENCE_S)
 
@@ -221,7 +248,7 @@ def assert_answered(bench: Bench, triggers: int) -> None:
     assert sorted(letter.seq for letter in bench.outlet.letters) == list(range(1, triggers + 1))
     assert len({letter.result_id for letter in bench.outlet.letters}) == triggers
     assert bench.ledger.recover() == []
-    assert sum(bench.line.counts.values()) == triggers
+    assert sum(bench.answers.counts.values()) == triggers
 
 
 # --- the invariant -----------------------------------------------------------------------------
@@ -326,20 +353,111 @@ def test_parts_beyond_the_queue_are_overrun(bundle: Bundle, tmp_path: Path) -> N
 def test_a_stuck_inspector_does_not_fill_the_memory(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Beyond a bound even undecided parts are answered at once, and room isn't lost by it."""
+    """Beyond a bound parts are left to the timer, in order, and room isn't lost by it."""
     monkeypatch.setattr(module, "MAX_UNDECIDED", 3)
-    with bench_of(bundle, tmp_path, queue=1) as bench:
+    monkeypatch.setattr(module, "MAX_SWITCHES", 0)
+    with bench_of(bundle, tmp_path, queue=1, deadline_ms=1500) as bench:
         bench.runtime.gate.clear()
         bench.camera.add(IMAGE)
         assert bench.runtime.began.wait(PATIENCE_S)
         bench.camera.add(*[Reason.FRAME_LOST] * 4, *[IMAGE] * 3)
-        wait_until(lambda: len(bench.outlet.letters) == 3)
-        bench.runtime.gate.set()
         bench.wait(8)
+        assert bench.outlet.reasons() == ["late", *["frame_lost"] * 4, *["late"] * 3]
+        bench.runtime.gate.set()
         bench.camera.add(IMAGE)
         bench.wait(9)
         assert bench.outlet.reasons()[-1] == "below_threshold"
+        assert [letter.seq for letter in bench.outlet.letters] == list(range(1, 10))
         assert_answered(bench, 9)
+
+
+# --- deadlines ---------------------------------------------------------------------------------
+
+
+def test_a_part_that_cannot_make_it_is_answered_in_time(bundle: Bundle, tmp_path: Path) -> None:
+    """Undecided (late), before its deadline; what is found later is stored, and not sent."""
+    with bench_of(bundle, tmp_path, deadline_ms=400) as bench:
+        bench.runtime.gate.clear()
+        bench.camera.add(IMAGE)
+        bench.wait(1)
+        (letter,) = bench.outlet.letters
+        assert letter.deadline_ns is not None
+        left_ms = (letter.deadline_ns - bench.outlet.sent_ns[0]) / 1e6
+        assert left_ms < 50
+        assert bench.outlet.reasons() == ["late"]
+        assert bench.outlet.alarms == ["late_verdict"]
+        bench.runtime.gate.set()
+        wait_until(lambda: later_of(tmp_path))
+        assert json.loads(later_of(tmp_path)[0])["verdict"] == "pass"
+        bench.camera.add(IMAGE)
+        bench.wait(2)
+        assert bench.outlet.reasons() == ["late", "below_threshold"]
+        assert_answered(bench, 2)
+
+
+def later_of(folder: Path) -> list[str]:
+    """Results that came too late, as the ledger keeps them."""
+    with closing(sqlite3.connect(folder / "line.sqlite3")) as connection:
+        query = "SELECT later FROM part WHERE later IS NOT NULL"
+        return [row[0] for row in connection.execute(query)]
+
+
+def test_parts_behind_a_late_one_are_not_inspected_in_vain(bundle: Bundle, tmp_path: Path) -> None:
+    """Those whose time ran out in the queue are passed over, so that the line catches up."""
+    with bench_of(bundle, tmp_path, deadline_ms=300) as bench:
+        bench.runtime.gate.clear()
+        bench.camera.add(*[IMAGE] * 5)
+        bench.wait(5)
+        calls = bench.runtime.calls
+        bench.runtime.gate.set()
+        bench.camera.add(IMAGE)
+        bench.wait(6)
+        assert bench.runtime.calls == calls + 1
+        assert bench.outlet.reasons() == [*["late"] * 5, "below_threshold"]
+
+
+def test_a_dead_inspector_leaves_no_part_without_an_answer(bundle: Bundle, tmp_path: Path) -> None:
+    """The timer needs nobody."""
+    with bench_of(bundle, tmp_path, started=False, deadline_ms=200) as bench:
+        bench.line._pump.start()  # and no inspector
+        bench.camera.add(IMAGE, Reason.FRAME_LOST, IMAGE)
+        bench.wait(3)
+        assert bench.outlet.reasons() == ["late", "frame_lost", "late"]
+        bench.line._worker.start()
+        assert_answered(bench, 3)
+
+
+def test_a_shorter_deadline_does_not_overtake(bundle: Bundle, tmp_path: Path) -> None:
+    """After a changeover to one, verdicts still come in the order of the parts."""
+    with bench_of(bundle, tmp_path, deadline_ms=1200) as bench:
+        bench.runtime.gate.clear()
+        bench.camera.add(IMAGE)
+        assert bench.runtime.began.wait(PATIENCE_S)
+        bench.line.change_over(bench.setup("hasty", deadline_ms=50))
+        bench.camera.add(IMAGE)
+        bench.wait(2)
+        assert [letter.seq for letter in bench.outlet.letters] == [1, 2]
+        assert [v["deadline_ms"] for v in bench.outlet.verdicts()] == [1200, 50]
+
+
+def test_what_passed_long_ago_is_late(bench: Bench) -> None:
+    """A part whose time isn't known doesn't claim to be in front of the gate."""
+    bench.camera.add(lambda: Loss(trigger_now(), Reason.RESTARTED, is_past=True))
+    bench.wait(1)
+    assert bench.outlet.letters[0].deadline_ns == 0
+
+
+def test_a_stopped_station_answers_all_the_same(bench: Bench) -> None:
+    """Parts are undecided (stopped) until it is started again."""
+    bench.line.is_paused = True
+    bench.camera.add(IMAGE, Reason.FRAME_LOST)
+    bench.wait(2)
+    bench.line.is_paused = False
+    bench.line.is_simulated = True
+    bench.camera.add(IMAGE)
+    bench.wait(3)
+    assert bench.outlet.reasons() == ["stopped", "frame_lost", "below_threshold"]
+    assert [v["is_simulated"] for v in bench.outlet.verdicts()] == [False, False, True]
 
 
 # --- faults ------------------------------------------------------------------------------------
@@ -413,8 +531,12 @@ def test_a_full_disk_stops_no_verdict(bundle: Bundle, tmp_path: Path) -> None:
     """Parts are numbered and answered all the same, and people are told."""
     outlet, camera = Outlet(), ScriptedCamera()
     setup = make_setup(bundle, ScriptedRuntime(), Counter(), "only")
-    with BrokenLedger(tmp_path / "line.sqlite3") as ledger, camera:
-        line = Line(camera, setup, ledger, outlet, queue=8, mask_topic="mask", is_simulated=True)
+    with (
+        BrokenLedger(tmp_path / "line.sqlite3") as ledger,
+        Answers(ledger, outlet, outlet.alarm, "mask") as answers,
+        camera,
+    ):
+        line = Line(camera, setup, answers, outlet.alarm, queue=8)
         line.start()
         camera.add(IMAGE, IMAGE, EndOfStream())
         assert line.ended.wait(PATIENCE_S)
@@ -433,29 +555,32 @@ def test_a_stop_answers_what_waits(bench: Bench) -> None:
     bench.camera.add(IMAGE, IMAGE, IMAGE)
     wait_until(lambda: bench.ledger.waiting() == 3)
     bench.line.stop(0.3)
-    assert bench.outlet.reasons() == ["stopped", "stopped"]
-    bench.runtime.gate.set()
-    bench.wait(3)
+    assert bench.outlet.reasons() == ["stopped", "stopped", "stopped"]
     assert_answered(bench, 3)
 
 
-def test_a_stuck_part_is_left_to_the_next_start(bench: Bench) -> None:
-    """The stop doesn't wait for it beyond its time; its row stays open."""
+def test_a_stop_does_not_wait_for_a_stuck_part(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond its time: the part is answered, and what the inspector uses isn't closed under it."""
+    monkeypatch.setattr(module, "STUCK_S", 0.01)
+    bench.line.change_over(bench.setup("hasty", deadline_ms=1))
     bench.runtime.gate.clear()
     bench.camera.add(IMAGE)
     assert bench.runtime.began.wait(PATIENCE_S)
-    wait_until(lambda: bench.line.is_stuck(0.01))
+    wait_until(bench.line.stuck)
     started = monotonic()
     bench.line.stop(0.3)
     assert monotonic() - started < PATIENCE_S / 2
-    assert [ticket.trigger.part_id for ticket in bench.ledger.recover()] == ["part-1"]
+    assert bench.outlet.reasons() == ["late"]
+    assert bench.closed == {"first": 1}
 
 
 def test_idle_is_not_stuck(bench: Bench) -> None:
     """A line without parts makes progress."""
     bench.camera.add(IMAGE)
     bench.wait(1)
-    assert not bench.line.is_stuck(0.0)
+    assert bench.line.stuck() is None
 
 
 def test_open_parts_of_an_earlier_run_are_answered_first(bundle: Bundle, tmp_path: Path) -> None:
@@ -494,7 +619,7 @@ def test_a_setup_that_never_ran_is_closed(bench: Bench) -> None:
     assert bench.runtime.began.wait(PATIENCE_S)
     bench.line.change_over(bench.setup("second"))
     bench.line.change_over(bench.setup("third"))
-    assert bench.closed == {"second": 1}
+    assert not bench.closed
     bench.runtime.gate.set()
     bench.line.stop(PATIENCE_S)
     assert bench.closed == {"first": 1, "second": 1, "third": 1}

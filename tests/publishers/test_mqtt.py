@@ -28,6 +28,8 @@ from inspectd.publishers.connection import (
     Connection,
     Disconnected,
     Event,
+    Subscription,
+    Unsubscribed,
 )
 from inspectd.publishers.mqtt import MqttPublisher, Topics, _Heard, client_id
 
@@ -303,10 +305,10 @@ def test_an_answer_of_an_earlier_connection_counts_nothing(
 def test_a_refused_subscription_is_told(broker: TinyBroker) -> None:
     """Who may not hear the verdicts must not take it for silence."""
     events: SimpleQueue[Event] = SimpleQueue()
-    with Connection(section(broker), "", events.put, subscriptions=("base/verdict",)):
+    with Connection(section(broker), "", events.put, subscriptions=(Subscription("base/verdict"),)):
         assert isinstance(events.get(timeout=PATIENCE_S), Connected)
         event = events.get(timeout=PATIENCE_S)
-    assert isinstance(event, Disconnected)
+    assert isinstance(event, Unsubscribed)
     assert "subscription" in event.reason
 
 

@@ -280,6 +280,10 @@ class Collector:
         )
         return self.verdicts()
 
+    def wait_records(self, level: str) -> None:
+        """Waits for something under a topic of the station."""
+        wait_until(lambda: self.records(level), f"something on {level}")
+
     def wait_for(self, level: str, payload: bytes) -> None:
         """Waits for a payload as the newest of a topic."""
         wait_until(

@@ -523,7 +523,7 @@ def test_sighup_changes_the_product(broker: Broker, collect: Make, make_station:
     flip_byte(station.store, "model.onnx")
     station.signal(signal.SIGHUP)
     line = station.wait_log("reload_failed")
-    assert "model.onnx" in line["error"]
+    assert "model.onnx" in line["detail"]
     seen = len(collector.verdicts())
     collector.wait_verdicts(seen + 5)
     assert station.stop() == 0

@@ -1,0 +1,251 @@
+"""Every trigger gets exactly one verdict: the book of parts that wait for theirs.
+
+A part is entered when its trigger has its row in the ledger, and leaves with its one verdict, by
+whichever comes first: the inspector with a decision, the timer just before the part's deadline, or
+the end of the daemon. The timer is a thread of its own and needs nobody: a dead or stuck inspector
+makes parts `undecided`, never silent. What is found out later is stored beside the verdict.
+
+Verdicts leave in the order of the triggers: the inspector takes parts in that order, and a part is
+never due before the one in front of it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, OrderedDict
+from contextlib import ExitStack
+from dataclasses import dataclass
+from time import monotonic_ns, perf_counter_ns
+from types import TracebackType
+from typing import Protocol, Self
+
+import cv2
+import structlog
+
+from inspectd.core.errors import LedgerError
+from inspectd.core.records import Decision, Frame, Inspection, MaskArray, Reason, Ticket, Trigger
+from inspectd.ledger import Ledger, Letter
+from inspectd.pipeline.decide import undecided
+from inspectd.pipeline.inspector import Inspector, Timings
+from inspectd.publishers.messages import result_message, verdict_message
+
+log = structlog.get_logger()
+
+LEAD_NS = 5_000_000
+"""The timer answers so long before the deadline, that the verdict is out when it strikes."""
+LEAD_SHARE = 10
+"""The same, for short deadlines: at most this part of them."""
+
+
+class Outlet(Protocol):
+    """Where letters go; the MQTT publisher is one."""
+
+    def publish(self, letter: Letter) -> None:
+        """Sends as soon as possible; never blocks."""
+        ...
+
+
+class Alarm(Protocol):
+    """How people are told: a word for the kind, a sentence, and facts beside it."""
+
+    def __call__(self, kind: str, text: str, **facts: object) -> None:
+        """Tells them; never blocks."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What the line runs with; replaced as a whole at a changeover."""
+
+    inspector: Inspector
+    deadline_ms: int
+    lifetime: ExitStack
+    """Closes the runtime when this setup is no longer used."""
+
+    @property
+    def product(self) -> str:
+        """Product id."""
+        return self.inspector.bundle.manifest.product
+
+    @property
+    def revision(self) -> str:
+        """Product revision."""
+        return self.inspector.bundle.manifest.revision
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A trigger that waits for its verdict."""
+
+    ticket: Ticket
+    work: Frame | Decision
+    """What is to be inspected, or what is known already."""
+    setup: Setup
+    """The product that was active at its trigger."""
+    is_simulated: bool
+    deadline_ns: int
+    """`time.monotonic_ns()`; 0 where the part is long past."""
+
+
+class Answers:
+    """See the module. Entering starts the timer; leaving ends it."""
+
+    def __init__(self, ledger: Ledger, outlet: Outlet, alarm: Alarm, mask_topic: str) -> None:
+        self._ledger = ledger
+        self._outlet = outlet
+        self._alarm = alarm
+        self._mask_topic = mask_topic
+        self._waiting: OrderedDict[int, tuple[Part, int]] = OrderedDict()
+        """Number of a part to it and the instant at which the timer answers it."""
+        self._order = threading.Condition()
+        """Held while a verdict is written down and handed over, so that none overtakes another."""
+        self._last_due = 0
+        self._is_over = False
+        self._timer = threading.Thread(target=self._run, name="deadlines", daemon=True)
+        self._counts: Counter[str] = Counter()
+        self.failure: BaseException | None = None
+        """What killed the timer, if it died."""
+
+    def __enter__(self) -> Self:
+        self._timer.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with self._order:
+            self._is_over = True
+            self._order.notify()
+        self._timer.join()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Verdicts by their word."""
+        with self._order:
+            return dict(self._counts)
+
+    def ticket(self, trigger: Trigger) -> Ticket:
+        """Gives a trigger its row; where the ledger can't be written, a number without one."""
+        try:
+            return self._ledger.open_part(trigger)
+        except LedgerError as error:
+            self._tell_ledger(error)
+            return self._ledger.spare_ticket(trigger)
+
+    def expect(self, part: Part) -> None:
+        """From here on the part gets its verdict, whatever happens."""
+        lead = min(LEAD_NS, part.setup.deadline_ms * 1_000_000 // LEAD_SHARE)
+        with self._order:
+            self._last_due = max(self._last_due, part.deadline_ns - lead)
+            is_first = not self._waiting
+            self._waiting[part.ticket.seq] = part, self._last_due
+            if is_first:
+                self._order.notify()
+
+    def expects(self, part: Part) -> bool:
+        """Whether the part still waits for its verdict."""
+        with self._order:
+            return part.ticket.seq in self._waiting
+
+    def answer(self, part: Part, decision: Decision, timings: Timings) -> None:
+        """The inspector's word on a part; only stored where the part was answered meanwhile."""
+        started = perf_counter_ns()
+        mask = None if decision.mask is None else encode_mask(decision.mask)
+        timings["encode"] = (perf_counter_ns() - started) / 1e6
+        inspection = _inspection(part, decision, timings)
+        with self._order:
+            if self._waiting.pop(part.ticket.seq, None) is not None:
+                self._settle(part, inspection, mask)
+                return
+        log.warning("late_result", part_id=part.ticket.trigger.part_id, **timings)
+        try:
+            self._ledger.note_later(part.ticket.result_id, result_message(inspection))
+        except LedgerError as error:
+            self._tell_ledger(error)
+
+    def answer_rest(self, decision: Decision) -> None:
+        """At the end: all that still waits, in order."""
+        with self._order:
+            while self._waiting:
+                _, (part, _) = self._waiting.popitem(last=False)
+                known = decision if isinstance(part.work, Frame) else part.work
+                self._settle(part, _inspection(part, known, {}), None)
+
+    def _run(self) -> None:
+        try:
+            with self._order:
+                while not self._is_over:
+                    self._answer_due()
+        except BaseException as error:
+            log.error("thread_died", thread="deadlines", exc_info=error)
+            self.failure = error
+
+    def _answer_due(self) -> None:
+        """Answers the first part if it is due; otherwise waits until it is, or there is one."""
+        if not self._waiting:
+            self._order.wait()
+            return
+        seq, (part, due) = next(iter(self._waiting.items()))
+        left = (due - monotonic_ns()) / 1e9
+        if left > 0:
+            self._order.wait(left)
+            return
+        if not isinstance(part.work, Frame):
+            decision = part.work
+        else:
+            deadline_ms = part.setup.deadline_ms
+            decision = undecided(Reason.LATE, f"it wasn't decided within {deadline_ms} ms")
+            name = part.ticket.trigger.part_id
+            self._alarm("late_verdict", f"part {name} wasn't decided within {deadline_ms} ms")
+        del self._waiting[seq]
+        self._settle(part, _inspection(part, decision, {}), None)
+
+    def _settle(self, part: Part, inspection: Inspection, mask: bytes | None) -> None:
+        """The one place where a part gets its verdict: to the ledger, then on its way."""
+        ticket, decision = part.ticket, inspection.decision
+        letter = Letter(
+            seq=ticket.seq,
+            result_id=ticket.result_id,
+            verdict=verdict_message(inspection, part.setup.deadline_ms, self._mask_topic),
+            result=result_message(inspection),
+            mask=mask,
+            deadline_ns=part.deadline_ns,
+        )
+        try:
+            self._ledger.decide(letter)
+        except LedgerError as error:
+            self._tell_ledger(error)
+        self._outlet.publish(letter)
+        self._counts[decision.verdict.value] += 1
+        log.debug(
+            "part_inspected",
+            part_id=ticket.trigger.part_id,
+            result_id=ticket.result_id,
+            verdict=decision.verdict.value,
+            reason=decision.reason.value,
+            score=decision.score,
+        )
+
+    def _tell_ledger(self, error: LedgerError) -> None:
+        log.error("ledger_failed", error=str(error))
+        self._alarm("ledger_failed", str(error))
+
+
+def _inspection(part: Part, decision: Decision, timings: Timings) -> Inspection:
+    setup = part.setup
+    return Inspection(
+        part.ticket, decision, setup.product, setup.revision, timings, part.is_simulated
+    )
+
+
+def encode_mask(mask: MaskArray) -> bytes:
+    """(H, W) mask as PNG, fast rather than small: it is nearly empty."""
+    ok, data = cv2.imencode(
+        ".png", mask, [cv2.IMWRITE_PNG_BILEVEL, 1, cv2.IMWRITE_PNG_COMPRESSION, 1]
+    )
+    if not ok:
+        raise AssertionError("OpenCV can't encode a (H, W) uint8 array as PNG")
+    return bytes(data)

@@ -1,0 +1,129 @@
+"""Prepares a product beside the running line: loads, checks and warms it up in its own thread.
+
+One preparation at a time. What comes of it is posted to the daemon's main thread, which alone
+decides what happens to it. A preparation that is still running at the end of the daemon is left to
+die with the process.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+import structlog
+
+from inspectd.core.config import load_product_settings
+from inspectd.core.errors import CommandError, InspectdError
+from inspectd.core.store import ProductStore
+from inspectd.daemon.answers import Setup
+from inspectd.pipeline.inspector import Inspector
+from inspectd.runtimes import open_runtime
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What is to be inspected, and on what."""
+
+    product: str
+    revision: str | None
+    """None: the one that is active in the store."""
+    runtime: str
+    threads: int
+
+
+def prepare(choice: Choice, store: ProductStore, config: Path) -> Setup:
+    """Opens, checks and warms up a product's revision.
+
+    Raises:
+        InspectdError: it can't be used.
+    """
+    started = perf_counter()
+    bundle = store.open(choice.product, choice.revision)
+    own = load_product_settings(config, choice.product)
+    lifetime = ExitStack()
+    try:
+        runtime = lifetime.enter_context(open_runtime(bundle.graph, choice.runtime, choice.threads))
+        inspector = Inspector(bundle, runtime)
+        worst = inspector.verify()
+    except BaseException:
+        lifetime.close()
+        raise
+    log.info(
+        "product_prepared",
+        product=choice.product,
+        revision=bundle.manifest.revision,
+        runtime=runtime.name,
+        golden_difference=worst,
+        took_s=round(perf_counter() - started, 2),
+    )
+    return Setup(inspector, own.deadline_ms, lifetime)
+
+
+Then = Callable[[Setup | InspectdError], None]
+
+
+class Changeover:
+    """See the module; all of it is called in the main thread."""
+
+    def __init__(
+        self,
+        prepare: Callable[[Choice], Setup],
+        post: Callable[[Callable[[], None]], None],
+    ) -> None:
+        """`post` has something called in the main thread."""
+        self._prepare = prepare
+        self._post = post
+        self._running: Choice | None = None
+        self._next: tuple[Choice, Then] | None = None
+
+    @property
+    def running(self) -> Choice | None:
+        """What is being prepared."""
+        return self._running
+
+    def begin(self, choice: Choice, then: Then) -> None:
+        """Prepares a product; `then` hears of the outcome in the main thread.
+
+        Raises:
+            CommandError: another one is being prepared.
+        """
+        if self._running is not None:
+            raise CommandError(
+                f"product {self._running.product} is being prepared; try again when that is done"
+            )
+        self._running = choice
+        run = threading.Thread(
+            target=self._run, args=(choice, then), name="changeover", daemon=True
+        )
+        run.start()
+
+    def insist(self, choice: Choice, then: Then) -> None:
+        """The same, but waits for its turn; the newest wish counts."""
+        if self._running is None:
+            self.begin(choice, then)
+        else:
+            self._next = choice, then
+
+    def _run(self, choice: Choice, then: Then) -> None:
+        outcome: Setup | InspectdError
+        try:
+            outcome = self._prepare(choice)
+        except InspectdError as error:
+            outcome = error
+        except Exception as error:
+            log.error("preparation_failed", product=choice.product, exc_info=error)
+            outcome = InspectdError(f"{type(error).__name__}: {error}")
+        self._post(lambda: self._finish(outcome, then))
+
+    def _finish(self, outcome: Setup | InspectdError, then: Then) -> None:
+        self._running = None
+        waiting, self._next = self._next, None
+        then(outcome)
+        if waiting is not None:
+            self.begin(*waiting)
