@@ -216,3 +216,32 @@ def test_a_stop_leaves_the_camera_as_it_was_found(belt: Callable[..., Belt]) -> 
     line.station.signal(signal.SIGTERM)
     assert line.station.wait() == 0
     assert line.rig.status("one").opened_by is None
+
+
+def test_what_passes_while_the_daemon_is_dead_is_answered(
+    belt: Callable[..., Belt], broker: Any, collect: Make
+) -> None:
+    """After a SIGKILL the camera's counter says what passed: undecided, late, and in its place."""
+    line = belt("one")
+    collector = collect(broker, base=base("one"))
+    line.station.start()
+    line.run("one", 10)
+    line.station.kill()
+    line.run("one", 15)
+    line.station.start()
+    line.run("one", 10)
+    verdicts = collector.wait_verdicts(35)
+    assert_each_once(verdicts, 35)
+    passed = {v["trigger_count"]: v for v in verdicts}
+    assert sorted(passed) == list(range(1, 36))
+    unattended = [passed[count] for count in range(13, 24)]
+    assert {v["reason"] for v in unattended} == {"restarted"}
+    assert all(v["late"] for v in unattended)
+    assert passed[35]["verdict"] != "undecided"
+    assert line.station.stop() == 0
+    line.run("one", 5)  # while it is stopped in order, nobody is owed an answer
+    line.station.start()
+    line.run("one", 2)
+    verdicts = collector.wait_verdicts(37)
+    assert sorted(numbers(verdicts)) == list(range(1, 38))
+    assert line.station.stop() == 0
