@@ -23,7 +23,7 @@ import sqlite3
 import threading
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import IntEnum
@@ -406,6 +406,44 @@ class Ledger:
                 if isinstance(error, UNWRITABLE):
                     raise LedgerError(f"{self.path} can't be written ({error})") from error
                 raise
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """A part as the ledger remembers it."""
+
+    seq: int
+    result_id: str
+    state: State
+    part_id: str
+    captured_at: datetime
+    """UTC."""
+    verdict: str | None
+    """JSON; None while the part waits for it."""
+    later: str | None
+    """JSON: the result that was found after the part had been answered."""
+
+
+def history(path: Path, limit: int) -> Iterator[Past]:
+    """The newest parts of a ledger, newest first; a daemon may be writing it.
+
+    Raises:
+        LedgerError: there is no ledger, or it can't be read.
+    """
+    try:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+            rows = connection.execute(
+                "SELECT seq, result_id, state, part_id, captured_at, verdict, later FROM part"
+                " ORDER BY seq DESC LIMIT ?",
+                (limit,),
+            )
+            for seq, result_id, state, part_id, captured_at, verdict, later in rows:
+                at = datetime.fromisoformat(captured_at)
+                yield Past(seq, result_id, State(state), part_id, at, verdict, later)
+    except sqlite3.Error as error:
+        raise LedgerError(
+            f"{path} can't be read ({error}); has the station run, and may this user read it?"
+        ) from error
 
 
 def _shrink(connection: sqlite3.Connection, most: int) -> tuple[int, int]:

@@ -19,6 +19,11 @@ def cache_dir(environment: Mapping[str, str] = os.environ) -> Path:
     return _place(environment, *names, ".cache")
 
 
+def ledger_file(root: Path, line: str, station: str) -> Path:
+    """A station's ledger, below its state directory."""
+    return root / "ledger" / f"{line}-{station}.sqlite3"
+
+
 def _place(
     environment: Mapping[str, str], own: str, systemd: str, xdg: str, below_home: str
 ) -> Path:

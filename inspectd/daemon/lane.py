@@ -29,6 +29,7 @@ from inspectd.cameras import open_camera
 from inspectd.core import config
 from inspectd.core.config import Settings
 from inspectd.core.errors import InspectdError, LedgerError
+from inspectd.core.paths import ledger_file
 from inspectd.core.store import ProductStore
 from inspectd.daemon.alarms import Alarms
 from inspectd.daemon.answers import Answers, Setup
@@ -69,7 +70,7 @@ class Lane:
         self._settings = settings
         self._lane = lane
         self._post = post
-        self._path = root / "ledger" / f"{lane.station.line}-{lane.station.station}.sqlite3"
+        self._path = ledger_file(root, lane.station.line, lane.station.station)
         self._announced: dict[str, object] = {}
         self._last_trim = self._last_look = monotonic()
         self._gave_up: str | None = None

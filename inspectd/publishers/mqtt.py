@@ -29,6 +29,7 @@ import structlog
 from inspectd.core.config import MqttSection
 from inspectd.core.errors import LedgerError, PublishError
 from inspectd.ledger import Ledger, Letter
+from inspectd.publishers.backlog import AT_ONCE, Backlog, late
 from inspectd.publishers.connection import (
     Acknowledged,
     Connected,
@@ -41,7 +42,7 @@ from inspectd.publishers.connection import (
     Unsubscribed,
 )
 from inspectd.publishers.flight import Flight
-from inspectd.publishers.messages import MAX_VERDICT_BYTES, Topics, marked_late
+from inspectd.publishers.messages import MAX_VERDICT_BYTES, Topics
 
 log = structlog.get_logger()
 
@@ -52,16 +53,10 @@ LEAVE_S = 10.0
 """Beyond the time to flush: how long the end waits for a thread that is stuck in the network."""
 MAX_INBOX = 2_000
 """Live letters that may wait in memory; more go to the ledger's backlog."""
-MAX_UNNOTED = 10_000
-"""Delivered letters that the ledger couldn't note yet."""
-LOOK_AGAIN_S = 30.0
-"""When a backlog is tried again that the broker refused, or that couldn't be read."""
 MAX_ALARMS = 100
 STUCK_S = 60.0
 """A turn of the thread that takes longer is no progress; finding a broker's name takes its time."""
 MAX_CLIENT_ID = 64
-BACKLOG_LETTERS = 4
-"""Sent at a time, so that a live one never waits behind many."""
 PACKET_BYTES = 64
 """Allowed for what a packet holds besides topic and payload."""
 TICK_S = 0.5
@@ -120,15 +115,11 @@ class MqttPublisher:
         self._flight = Flight()
         self._outgoing: deque[tuple[str | None, Message]] = deque()
         self._live: deque[Letter] = deque()
-        self._orphans: deque[Letter] = deque()
-        self._unnoted: deque[str] = deque(maxlen=MAX_UNNOTED)
+        self._backlog = Backlog(ledger)
         self._alarms: deque[str] = deque(maxlen=MAX_ALARMS)
         self._state: str | None = None
         self._window = 1
         self._max_packet: int | None = None
-        self._cursor = 0
-        self._has_backlog = True
-        self._look_again_at: float | None = None
         self._attempt = 0
         self._next_attempt = 0.0
         self._connack_by = 0.0
@@ -215,8 +206,8 @@ class MqttPublisher:
         if self._connection is None and monotonic() >= self._next_attempt:
             self._connect()
         self._check_answers()
-        if self._look_again_at is not None and monotonic() >= self._look_again_at:
-            self._look_again()
+        if self._backlog.is_rewind_due:
+            self._rewind_backlog()
         pause = 0.0 if self._may_send_backlog() else TICK_S
         for event in self._events(pause):
             if isinstance(event, _Stop):
@@ -244,7 +235,7 @@ class MqttPublisher:
                 if item.link == self._link and self._connection is not None:
                     self._hear(item.event)
             case _Backlogged():
-                self._has_backlog = True
+                self._backlog.has_grown()
             case Message():
                 if self._online:
                     self._dispatch(item)
@@ -273,8 +264,8 @@ class MqttPublisher:
         if len(self._live) < MAX_INBOX:
             self._live.append(letter)
         else:
-            self._postpone([letter])
-            self._has_backlog = True
+            self._backlog.put([letter])
+            self._backlog.has_grown()
         self._send_live()
 
     def _connect(self) -> None:
@@ -321,18 +312,16 @@ class MqttPublisher:
             return
         self._window, self._max_packet = event.window, event.max_packet
         self._online, self._attempt = True, 0
-        self._look_again()
+        self._rewind_backlog()
         log.info("broker_connected", host=self._settings.host, port=self._settings.port)
         self._on_link(True)
         self._dispatch(self._availability("online"))
         self._send_state()
         self._send_alarms()
 
-    def _look_again(self) -> None:
-        """Reads the backlog from its beginning; what of it is in flight would go out twice."""
+    def _rewind_backlog(self) -> None:
         if not self._flight.letters:
-            self._look_again_at = None
-            self._cursor, self._has_backlog = 0, True
+            self._backlog.rewind()
 
     def _lose(self, reason: str) -> None:
         """The connection is gone: what was in flight joins the backlog."""
@@ -343,7 +332,7 @@ class MqttPublisher:
         self._flight = Flight()
         self._outgoing.clear()
         self._live.clear()
-        self._postpone(letters)
+        self._backlog.put(letters)
         self._retry_later(reason)
 
     def _drop_connection(self) -> None:
@@ -363,12 +352,12 @@ class MqttPublisher:
     def _send_live(self) -> None:
         """Begins what is fresh, in order, as far as the broker's window allows."""
         if not self._online:
-            self._postpone(list(self._live))
+            self._backlog.put(list(self._live))
             self._live.clear()
         while self._live and self._online and not self._outgoing:
             letter = self._live.popleft()
             if letter.deadline_ns is not None and monotonic_ns() > letter.deadline_ns:
-                letter = _late(letter)
+                letter = late(letter)
             self._send(letter)
 
     def _send(self, letter: Letter) -> None:
@@ -424,65 +413,27 @@ class MqttPublisher:
         if sent is None:
             return
         if sent.is_refused:
-            self._postpone([sent.letter])
-            self._look_again_at = monotonic() + LOOK_AGAIN_S
+            self._backlog.put([sent.letter])
+            self._backlog.rewind_later()
             return
         self.delivered += 1
-        self._unnoted.append(sent.letter.result_id)
-        self._note_delivered()
-
-    def _note_delivered(self) -> None:
-        if not self._unnoted:
-            return
-        try:
-            self._ledger.deliver(self._unnoted)
-        except LedgerError as error:
-            log.error("ledger_failed", error=str(error))  # the next one tries again
-        else:
-            self._unnoted.clear()
-
-    def _postpone(self, letters: list[Letter]) -> None:
-        """Puts letters behind; in memory, bounded, where even the ledger fails."""
-        if not letters:
-            return
-        try:
-            unknown = self._ledger.postpone([letter.result_id for letter in letters])
-        except LedgerError as error:
-            log.error("ledger_failed", error=str(error))
-            unknown = {letter.result_id for letter in letters}
-        self._orphans.extend(letter for letter in letters if letter.result_id in unknown)
-        if (excess := len(self._orphans) - MAX_INBOX) > 0:
-            for _ in range(excess):
-                self._orphans.popleft()
-            log.error("verdicts_given_up", count=excess, reason="no broker and no ledger")
+        self._backlog.note_delivered(sent.letter.result_id)
 
     def _may_send_backlog(self) -> bool:
-        waits = self._has_backlog or bool(self._orphans)
         room = len(self._flight) < max(1, self._window // 2) and not self._outgoing
-        return self._online and waits and room and not self._live
+        return self._online and bool(self._backlog) and room and not self._live
 
     def _send_backlog(self) -> None:
         """A few letters of the backlog, those in memory first."""
-        for _ in range(min(BACKLOG_LETTERS, len(self._orphans))):
-            if self._online:
-                self._send(_late(self._orphans.popleft()))
-        for letter in self._next_backlog() if self._online else ():
+        for _ in range(AT_ONCE):
+            orphan = self._backlog.take_orphan() if self._online else None
+            if orphan is not None:
+                self._send(orphan)
+        for letter in self._backlog.look() if self._online else ():
             if not self._online:
                 return
-            self._cursor = letter.seq
-            self._send(_late(letter))
-
-    def _next_backlog(self) -> list[Letter]:
-        if not self._has_backlog:
-            return []
-        try:
-            letters = self._ledger.backlog(self._cursor, BACKLOG_LETTERS)
-        except LedgerError as error:
-            log.error("ledger_failed", error=str(error))
-            letters = []
-            self._look_again_at = monotonic() + LOOK_AGAIN_S
-        self._has_backlog = bool(letters)
-        return letters
+            self._backlog.passed(letter)
+            self._send(letter)
 
     def _send_state(self) -> None:
         if self._online and self._state is not None:
@@ -510,14 +461,11 @@ class MqttPublisher:
         while self._online and (self._outgoing or self._flight) and monotonic() < deadline + 1.0:
             for event in self._events(0.05):
                 self._handle(event)
-        self._postpone([*self._flight.letters, *self._live])
-        self._note_delivered()
-        if self._orphans:
-            reason = "no broker and no ledger"
-            log.error("verdicts_given_up", count=len(self._orphans), reason=reason)
+        self._backlog.put([*self._flight.letters, *self._live])
+        self._backlog.close()
 
     def _unsettled(self) -> bool:
-        waiting = self._live or self._flight.letters or self._orphans or self._has_backlog
+        waiting = self._live or self._flight.letters or self._backlog
         return bool(waiting) or not self._inbox.empty()
 
 
@@ -528,13 +476,3 @@ def client_id(base: str) -> str:
         return name
     digest = hashlib.sha256(base.encode()).hexdigest()[:8]
     return f"{digest}{name[len(digest) - MAX_CLIENT_ID :]}"
-
-
-def _late(letter: Letter) -> Letter:
-    """The same letter, saying that it is late."""
-    return replace(
-        letter,
-        verdict=marked_late(letter.verdict),
-        result=None if letter.result is None else marked_late(letter.result),
-        deadline_ns=None,
-    )

@@ -20,7 +20,7 @@ import cv2
 
 from inspectd.core.config import MqttSection, StationSection
 from inspectd.core.store import ProductStore
-from inspectd.publishers.connection import Connected, Connection
+from inspectd.publishers.connection import Connected, Connection, Subscription
 
 PRODUCT = "bench"
 LOG = "daemon.log"
@@ -87,7 +87,7 @@ def bench_in(folder: Path, levels: tuple[str, ...]) -> Iterator[Bench]:
         deadline = monotonic() + 10
         while socket.socket().connect_ex(("127.0.0.1", port)) and monotonic() < deadline:
             sleep(0.05)
-        topics = tuple(f"{base}/{level}" for level in levels)
+        topics = tuple(Subscription(f"{base}/{level}") for level in levels)
         with Connection(mqtt, "", events.put, subscriptions=topics):
             assert isinstance(events.get(timeout=10), Connected)
             yield Bench(folder, mqtt, base, events)
@@ -98,23 +98,31 @@ def bench_in(folder: Path, levels: tuple[str, ...]) -> Iterator[Bench]:
 
 @contextmanager
 def daemon(
-    bench: Bench, runtime: str, rate: float, log_level: str = "warning"
+    bench: Bench,
+    runtime: str,
+    rate: float,
+    log_level: str = "warning",
+    *,
+    camera: str | None = None,
+    environment: dict[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """``inspectd run``, looping over the camera's folder; terminated with the context.
 
-    Its log is `daemon.log` in the bench's folder.
+    Its log is `daemon.log` in the bench's folder. `camera` is another section ``[camera]``.
     """
+    folder_camera = f"path = {json.dumps(str(bench.folder / 'line'))}\nrate = {rate}\nloop = true\n"
     config = bench.folder / "inspectd.toml"
     config.write_text(
         f"product = {json.dumps(PRODUCT)}\nruntime = {json.dumps(runtime)}\n"
         f"state_dir = {json.dumps(str(bench.folder / 'state'))}\n"
         f"log_level = {json.dumps(log_level)}\n"
-        f"[camera]\npath = {json.dumps(str(bench.folder / 'line'))}\nrate = {rate}\nloop = true\n"
+        f"[camera]\n{folder_camera if camera is None else camera}"
         f"[mqtt]\nhost = {json.dumps(bench.mqtt.host)}\nport = {bench.mqtt.port}\n"
     )
     command = [sys.executable, "-m", "inspectd", "run", "-c", str(config)]
     with (bench.folder / LOG).open("wb") as log:
-        process = subprocess.Popen(command, stderr=log)
+        variables = {**os.environ, **(environment or {})}
+        process = subprocess.Popen(command, stderr=log, env=variables)
         try:
             yield process
         finally:
