@@ -33,6 +33,7 @@ def verdict(seq: int, word: str = "pass", **more: Any) -> str:
         "late": False,
         "captured_at": datetime.now(UTC).isoformat(),
         "deadline_ms": 60_000,
+        "is_simulated": False,
         **more,
     }
     return json.dumps(content)
