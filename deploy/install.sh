@@ -236,6 +236,7 @@ begin() { # starts the station where its configuration is ready
         return 0
     }
     if has_systemd; then
+        systemctl reset-failed 'inspectd@*' 2>/dev/null || true # its attempts may be used up
         run systemctl enable --quiet --now inspectd.target "inspectd@$station" ||
             die "inspectd@$station doesn't start; journalctl -u inspectd@$station -n 50"
         say "runs: systemctl status inspectd@$station"
