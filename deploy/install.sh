@@ -175,15 +175,15 @@ put_user() {
     fi
 }
 
-prove() { # the new environment works, and takes the configurations of what runs
+prove() { # the new environment works (-P: it, not the tree we may stand in), and takes what runs
     [ -z "$dry" ] || return 0
-    report=$(as_daemon "$built/bin/python" -m inspectd doctor 2>&1) ||
+    report=$(as_daemon "$built/bin/python" -P -m inspectd doctor 2>&1) ||
         die "inspectd doctor isn't content, the program was not changed:
 $report"
     has_systemd || return 0
     for file in "$etc"/*.toml; do
         enabled "$(basename "$file" .toml)" || continue
-        as_daemon "$built/bin/python" -m inspectd check-config --config "$file" >/dev/null ||
+        as_daemon "$built/bin/python" -P -m inspectd check-config --config "$file" >/dev/null ||
             die "the new version refuses $file, the old one goes on; mend the file first"
     done
 }
@@ -202,7 +202,7 @@ fi
 exec $prefix/current/bin/inspectd "\$@"
 END
     if [ -z "$dry" ]; then
-        _INSPECTD_COMPLETE=source_bash "$built/bin/python" -m inspectd | write 644 "$bash_completion"
+        _INSPECTD_COMPLETE=source_bash "$built/bin/python" -P -m inspectd | write 644 "$bash_completion"
     fi
     for file in inspectd.toml products.d/bottle.toml; do put 644 "$here/$file" "$doc/examples/$file"; done
     for folder in "$here/plc" "$here/mosquitto" "$tree/systemd/drop-ins"; do
@@ -231,7 +231,7 @@ restart() { # what runs, with the new program; with the old one again if that fa
 }
 
 begin() { # starts the station where its configuration is ready
-    trouble=$(as_daemon "$built/bin/python" -m inspectd check-config --config "$etc/$station.toml" 2>&1) || {
+    trouble=$(as_daemon "$built/bin/python" -P -m inspectd check-config --config "$etc/$station.toml" 2>&1) || {
         say "not started: $trouble"
         return 0
     }

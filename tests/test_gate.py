@@ -99,7 +99,7 @@ def test_a_pass_that_was_held_up_is_late() -> None:
 
 
 def test_a_simulated_pass_is_a_reject() -> None:
-    """It is of a picture; only a gate of the simulation itself takes it, and all else still holds."""
+    """It is of a picture; only a gate of the simulation takes it, and all else still holds."""
     told = message(1, is_simulated=True), message(2, "fail", is_simulated=True)
     assert feed(GateKeeper(), *told) == ["!simulated", "!simulated"]
     assert feed(GateKeeper(accepts_simulated=True), *told) == ["pass", "!fail"]

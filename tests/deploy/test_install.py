@@ -1,4 +1,4 @@
-"""``deploy/install.sh`` below a root of its own: what it puts where, twice, and takes away again."""
+"""``deploy/install.sh`` below a root of its own: what it puts where, and takes away again."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_a_dry_run_changes_nothing(install: Install, root: Path) -> None:
 def test_an_upgrade_keeps_the_old_one_until_the_new_one_works(
     install: Install, root: Path, wheel: Callable[..., Path]
 ) -> None:
-    """A real environment from a wheel; a broken wheel changes nothing, a good one is switched to."""
+    """A real environment from a wheel; a broken wheel changes nothing, a good one is taken."""
     offline = {
         "PIP_NO_DEPS": "1",
         "PIP_NO_INDEX": "1",

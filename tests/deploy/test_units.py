@@ -94,7 +94,7 @@ def test_a_stop_is_given_its_time(tree: Path) -> None:
 
 
 def test_every_credential_is_offered(tree: Path) -> None:
-    """Each that the configuration knows, by name: an absolute path that is absent stops the start."""
+    """Each that the configuration knows, by name: a path that is absent stops the start."""
     offered = dict(value.split(":", 1) for value in unit(tree)["LoadCredential"])
     assert offered == {name: f"inspectd.%i.{name}" for name in CREDENTIALS}
 
