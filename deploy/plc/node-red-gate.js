@@ -18,7 +18,9 @@ function parsed(payload) {
     try {
         const bytes = Buffer.from(payload);
         if (bytes.length > MAX_BYTES) return null;
-        const m = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+        const text = bytes.toString("utf8"); // Node-RED's functions have no TextDecoder
+        if (!Buffer.from(text).equals(bytes)) return null; // not UTF-8
+        const m = JSON.parse(text);
         const isWhole =
             m.schema === "inspectd/verdict/1" && Number.isSafeInteger(m.seq) &&
             typeof m.result_id === "string" && ["pass", "fail", "undecided"].includes(m.verdict) &&

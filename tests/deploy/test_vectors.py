@@ -21,7 +21,9 @@ NOW = datetime.fromisoformat(TABLE["now"])
 RUN_NODE = """
 const [flow, cases] = JSON.parse(require("fs").readFileSync(0));
 const code = flow.find((node) => node.type === "function").func;
-const body = new Function("msg", "node", "context", "env", "Buffer", code);
+// As in Node-RED, a function sees JavaScript's own objects, these, and nothing else of node's.
+const script = new (require("vm").Script)(`(function (msg, node, context, env) {${code}\n})`);
+const body = script.runInNewContext({ Buffer });
 const told = cases.map(({ accepts, messages }) => {
     const kept = {};
     const context = { get: (key) => kept[key], set: (key, value) => { kept[key] = value; } };
@@ -29,7 +31,7 @@ const told = cases.map(({ accepts, messages }) => {
     const node = { status: () => {} };
     return messages.map((msg) => {
         if (msg.bytes !== undefined) msg.payload = Buffer.from(msg.bytes, "utf-8");
-        const [rejects, all] = body(msg, node, context, env, Buffer);
+        const [rejects, all] = body(msg, node, context, env);
         const told = all.map(({ payload }) => (payload.rejects ? "!" : "") + payload.why);
         if (rejects.length !== told.filter((word) => word[0] === "!").length) throw "output 1";
         return told;
