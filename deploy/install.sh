@@ -277,7 +277,9 @@ remove_all() {
         for link in /etc/systemd/system/inspectd.target.wants/inspectd@*; do
             [ ! -L "$link" ] || run systemctl disable --quiet "$(basename "$link")"
         done
-        run systemctl disable --quiet inspectd.target || true
+        if [ -f "$units/inspectd.target" ]; then
+            run systemctl disable --quiet --now inspectd.target
+        fi
     fi
     run rm -f "$root$units/inspectd@.service" "$root$units/inspectd.target" "$root$command" \
         "$root$bash_completion" "$root/usr/local/lib/tmpfiles.d/inspectd.conf" "$root$prefix/current"
