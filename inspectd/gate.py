@@ -1,11 +1,14 @@
 """A reject gate: what a PLC does with verdicts, written down as code.
 
-`GateKeeper` is the rule and does no I/O: only a fresh `pass` lets a part through; `fail`,
-`undecided`, a gap in `seq` and an unavailable station all mean reject. A repeated `result_id` is
+`GateKeeper` is the rule and does no I/O: only a fresh `pass` of a station that is `online` lets a
+part through; `fail`, `undecided` and a gap in `seq` all mean reject. A repeated `result_id` is
 the same verdict again and moves nothing. A late verdict is for the record: its part has gone by,
 and was rejected for want of a verdict. Late is what says so itself, and what arrives after its
 `deadline_ms`: the broker may have held it up. (A gate whose clock is ahead of the station's
-rejects too much, never too little.)
+rejects too much, never too little.) A simulated verdict is of a picture, not of the part in front
+of the gate: a reject, unless the gate is itself part of the simulation.
+
+``deploy/plc/`` says it to controls engineers; its ``vectors.json`` holds this file to it.
 
 `watch` connects the rule to a broker.
 """
@@ -50,6 +53,7 @@ WANTED = {
     "late": bool,
     "captured_at": str,
     "deadline_ms": int,
+    "is_simulated": bool,
 }
 """What a gate needs of a verdict; the rest is for people and for the records."""
 
@@ -61,7 +65,7 @@ class Action:
     rejects: bool
     """Whether the part in front of the gate is diverted."""
     why: str
-    """`pass`, `fail`, `undecided`, `gap`, `late`, `duplicate`, `malformed`, `unavailable` ..."""
+    """`pass`, `fail`, `undecided`, `gap`, `late`, `simulated`, `duplicate`, `malformed` ..."""
     verdict: dict[str, Any] | None = None
     """The message, where it was one."""
     latency_ms: float | None = None
@@ -71,7 +75,8 @@ class Action:
 class GateKeeper:
     """The rule; feed it messages in the order they arrive."""
 
-    def __init__(self) -> None:
+    def __init__(self, accepts_simulated: bool = False) -> None:
+        self._accepts_simulated = accepts_simulated
         self.counts: Counter[str] = Counter()
         """Actions by their `why`."""
         self.available = False
@@ -100,6 +105,10 @@ class GateKeeper:
         gaps = [self._act(Action(True, "gap")) for _ in range(self._missing(message["seq"]))]
         if message["late"] or latency > message["deadline_ms"]:
             return [*gaps, self._act(Action(True, "late", message, latency))]
+        if not self.available:
+            return [*gaps, self._act(Action(True, "unavailable", message, latency))]
+        if message["is_simulated"] and not self._accepts_simulated:
+            return [*gaps, self._act(Action(True, "simulated", message, latency))]
         rejects = message["verdict"] != "pass"
         return [*gaps, self._act(Action(rejects, message["verdict"], message, latency))]
 

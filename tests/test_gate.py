@@ -28,12 +28,14 @@ def message(seq: int = 1, verdict: str = "pass", **more: Any) -> dict[str, Any]:
         "late": False,
         "captured_at": (NOW - timedelta(milliseconds=50)).isoformat(),
         "deadline_ms": 1000,
+        "is_simulated": False,
         **more,
     }
 
 
 def feed(keeper: GateKeeper, *messages: dict[str, Any], retained: bool = False) -> list[str]:
-    """What the gate does, `!` in front where it rejects."""
+    """What the gate of a station that is online does, `!` in front where it rejects."""
+    keeper.available = True
     actions = [
         action
         for content in messages
@@ -96,6 +98,15 @@ def test_a_pass_that_was_held_up_is_late() -> None:
     assert feed(GateKeeper(), message(1, captured_at=old)) == ["!late"]
 
 
+def test_a_simulated_pass_is_a_reject() -> None:
+    """It is of a picture; only a gate of the simulation takes it, and all else still holds."""
+    told = message(1, is_simulated=True), message(2, "fail", is_simulated=True)
+    assert feed(GateKeeper(), *told) == ["!simulated", "!simulated"]
+    assert feed(GateKeeper(accepts_simulated=True), *told) == ["pass", "!fail"]
+    late = message(1, late=True, is_simulated=True)
+    assert feed(GateKeeper(), late) == ["!late"]
+
+
 def test_a_retained_verdict_decides_nothing() -> None:
     """It is of a part long gone, and isn't remembered either."""
     keeper = GateKeeper()
@@ -140,6 +151,8 @@ def test_a_malformed_verdict_is_a_reject(key: str, value: object) -> None:
         {"deadline_ms": "soon"},
         {"late": "no"},
         {"late": 0},
+        {"is_simulated": None},
+        {"is_simulated": "false"},
     ],
     ids=str,
 )
@@ -169,12 +182,16 @@ def test_no_content_breaks_the_gate(change: dict[str, Any], retained: bool) -> N
     """With any value in any field nothing is raised, and only a whole fresh pass passes."""
     content = {**message(), **change}
     keeper = GateKeeper()
+    keeper.available = True
     for action in keeper.verdict(json.dumps(content).encode(), retained, NOW):
-        assert action.why in {"pass", "fail", "undecided", "malformed", "late", "retained"}
+        assert action.why in {
+            *("pass", "fail", "undecided", "malformed", "late", "retained", "simulated")
+        }
         if not action.rejects and not retained:
             assert action.why == "pass"
             assert content["verdict"] == "pass"
             assert content["late"] is False
+            assert content["is_simulated"] is False
             assert all(type(content[key]) is kind for key, kind in WANTED.items())
 
 

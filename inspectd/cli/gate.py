@@ -26,6 +26,7 @@ EXAMPLES = (
     "inspectd gate --config inspectd.toml",
     "inspectd gate --config inspectd.toml --on-reject './divert.sh' --reject-dir rejects",
     "inspectd gate --broker localhost:1883 --topic inspectd/v1/site/area/line1/station1",
+    "inspectd gate --config demo-out/inspectd.toml --accept-simulated",
 )
 MAX_CHILDREN = 32
 COLOURS = {"pass": "green", "fail": "red", "undecided": "yellow"}
@@ -52,6 +53,13 @@ def gate(
     reject_dir: Annotated[
         Path | None, typer.Option(help="Write one JSON file per reject into this folder.")
     ] = None,
+    accept_simulated: Annotated[
+        bool,
+        typer.Option(
+            "--accept-simulated",
+            help="Let simulated verdicts count; without it each is a reject, as at the PLC.",
+        ),
+    ] = False,
     count: Annotated[int, typer.Option(min=0, help="End after so many verdicts; 0: never.")] = 0,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the counts to this file at the end.")
@@ -59,8 +67,8 @@ def gate(
 ) -> None:
     """Prints and counts verdicts; everything but a fresh pass is a reject.
 
-    A repeated result_id counts once; a gap in seq, an undecided or late part and a station that is
-    not online are rejects, as they must be at the PLC.
+    A repeated result_id counts once; a gap in seq, an undecided, late or simulated part and a
+    station that is not online are rejects, as they must be at the PLC.
     """
     from inspectd.gate import GateKeeper, watch
 
@@ -69,7 +77,7 @@ def gate(
     commands = _Commands(shlex.split(on_reject)) if on_reject else None
     if reject_dir is not None:
         reject_dir.mkdir(parents=True, exist_ok=True)
-    keeper, stop, seen = GateKeeper(), threading.Event(), 0
+    keeper, stop, seen = GateKeeper(accept_simulated), threading.Event(), 0
     try:
         with interruptible():
             for action in watch(settings, base, keeper, stop, note):

@@ -194,7 +194,7 @@ def run_line(
     """
     station = f"demo-{os.getpid()}"
     base = f"inspectd/v1/site/area/line/{station}"
-    stop, keeper = threading.Event(), GateKeeper()
+    stop, keeper = threading.Event(), GateKeeper(accepts_simulated=True)
     heard: SimpleQueue[Any] = SimpleQueue()
     with ExitStack() as stack:
         source = stack.enter_context(source_of(request))

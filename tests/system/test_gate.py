@@ -33,6 +33,7 @@ def verdict(seq: int, word: str = "pass", **more: Any) -> str:
         "late": False,
         "captured_at": datetime.now(UTC).isoformat(),
         "deadline_ms": 60_000,
+        "is_simulated": False,
         **more,
     }
     return json.dumps(content)
@@ -99,6 +100,36 @@ def test_a_lost_broker_closes_the_gate(
     wait(lambda: watcher.why()[3:] == ["available"])
     collector.client.publish(f"{BASE}/verdict", verdict(4), qos=1)
     wait(lambda: watcher.why()[4:] == ["gap", "gap", "pass"])
+
+
+@pytest.mark.parametrize(
+    ("options", "counted"),
+    [([], {"available": 1, "simulated": 1}), (["--accept-simulated"], {"available": 1, "pass": 1})],
+    ids=["production", "commissioning"],
+)
+def test_simulated_verdicts_need_permission(
+    broker: Broker, collect: Make, wait: Make, options: list[str], counted: dict[str, int]
+) -> None:
+    """Without --accept-simulated they are rejects, as at the PLC."""
+    collector = collect(broker)
+    collector.client.publish(f"{BASE}/availability", "online", qos=1, retain=True)
+    gate = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "inspectd", "gate", "--broker", f"127.0.0.1:{broker.port}"),
+            *("--topic", BASE, "--count", "1", *options),
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        wait(lambda: broker.has_subscriber(3))
+        collector.client.publish(f"{BASE}/verdict", verdict(1, is_simulated=True), qos=1)
+        output, _ = gate.communicate(timeout=40)
+    finally:
+        gate.kill()
+        gate.wait()
+    assert gate.returncode == 0
+    assert ", ".join(f"{n} {why}" for why, n in sorted(counted.items())) in output
 
 
 def test_hostile_names_do_not_end_the_gate(
