@@ -184,14 +184,14 @@ def test_only_the_station_speaks_as_the_station(connect: Callable[..., Client]) 
     station = connect("station1")
     for level in LEVELS:
         assert station.may_publish(f"{BASE}/{level}"), level
-    assert station.may_publish("inspectd-reply/operator1/7")
+    assert station.may_publish(f"{BASE}/reply/7")
     assert not station.may_publish(f"{OTHER}/verdict")
     assert not station.may_publish(f"{BASE}/cmd/activate")
     for user in ("plc1", "mes", "operator1", "station2"):
         other = connect(user)
         for level in LEVELS:
             assert not other.may_publish(f"{BASE}/{level}"), (user, level)
-        assert not other.may_publish("inspectd-reply/operator1/7")
+        assert not other.may_publish(f"{BASE}/reply/7")
 
 
 def test_only_the_operator_commands(connect: Callable[..., Client]) -> None:
@@ -229,10 +229,10 @@ def test_each_reads_its_own(connect: Callable[..., Client], user: str, reads: se
 def test_a_reply_reaches_who_asked(connect: Callable[..., Client]) -> None:
     """The operator's response topic is the operator's alone."""
     operator, curious, station = connect("operator1"), connect("mes"), connect("station1")
-    operator.subscribe("inspectd-reply/operator1/#")
-    curious.subscribe("inspectd-reply/#")
-    assert station.may_publish("inspectd-reply/operator1/7", "done")
-    until(lambda: operator.heard == [("inspectd-reply/operator1/7", b"done")])
+    operator.subscribe(f"{BASE}/reply/#")
+    curious.subscribe(f"{BASE}/reply/#")
+    assert station.may_publish(f"{BASE}/reply/7", "done")
+    until(lambda: operator.heard == [(f"{BASE}/reply/7", b"done")])
     assert curious.heard == []
 
 
