@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 import inspectd
-from inspectd.cli import calibrate, camera, demo, doctor, evaluate, gate, product, run
+from inspectd.cli import calibrate, camera, demo, doctor, evaluate, gate, product, run, simulate
 from inspectd.cli.output import Commands, examples, out, register
 
 COMMANDS: tuple[tuple[str, Callable[..., Any], tuple[str, ...]], ...] = (
@@ -22,6 +22,7 @@ COMMANDS: tuple[tuple[str, Callable[..., Any], tuple[str, ...]], ...] = (
     ("evaluate", evaluate.evaluate, evaluate.EXAMPLES),
     ("run", run.run, run.RUN_EXAMPLES),
     ("gate", gate.gate, gate.EXAMPLES),
+    ("simulate", simulate.simulate, simulate.EXAMPLES),
     ("check-config", run.check_config, run.CHECK_EXAMPLES),
     ("doctor", doctor.doctor, doctor.EXAMPLES),
 )
