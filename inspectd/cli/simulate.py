@@ -236,6 +236,7 @@ def _figures(account: Account) -> Table:
         "undecided": account.undecided,
         **reasons,
         "marked late": account.late,
+        "arrived after the deadline unmarked": account.stale,
         "duplicates": account.duplicates,
         "repeated messages": account.repeated,
         "answers without a count": account.uncounted,

@@ -23,6 +23,10 @@ exposure, ours at the edge."""
 LIFE_LEAST = 8
 """Measurements of a daemon's life, from which on its growth is told."""
 DECIDED = ("pass", "fail")
+AFTERMATH_S = 5.0
+"""So long after a fault's end parts still count as disturbed: a backlog is sent, say."""
+TOTAL = "trigger to verdict"
+UNDISTURBED = "trigger to verdict, far from faults"
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +184,8 @@ class Account:
     undecided_by_reason: dict[str, int]
     late: int
     """Answers marked late: for the record, the part had gone by."""
+    stale: int
+    """Answers that were sent in time and arrived after the deadline; a gate knows them by that."""
     duplicates: int
     """With more than one result."""
     repeated: int
@@ -223,7 +229,7 @@ def account_of(events: Events) -> Account:
     overkill = [n for n, a in parts.first.items() if a.verdict == "fail" and _is_good(events, n)]
     answered = len(parts.first) + len(in_ledger)
     defective = sum(not _is_good(events, n) for n in range(1, len(events.passed_at) + 1))
-    latencies = {"trigger to verdict": _latencies(events, parts), **events.stages}
+    latencies = {**_latencies(events, parts), **events.stages}
     return Account(
         triggers=len(events.passed_at),
         answered=answered,
@@ -234,6 +240,10 @@ def account_of(events: Events) -> Account:
         undecided=verdicts["undecided"],
         undecided_by_reason=dict(reasons.most_common()),
         late=sum(answer.is_late for answer in parts.first.values()),
+        stale=sum(
+            not answer.is_late and latency_ms(events, number, answer) > events.deadline_ms
+            for number, answer in parts.first.items()
+        ),
         duplicates=parts.duplicates,
         repeated=events.repeated,
         uncounted=sum(answer.count is None for answer in events.answers),
@@ -265,7 +275,7 @@ def unmet(account: Account, expect: Expect) -> list[str]:
         "undecided_share": account.undecided / max(1, account.triggers),
         "diverted_share": account.diverted / max(1, account.good),
     }
-    latency = account.latency_ms.get("trigger to verdict")
+    latency = account.latency_ms.get(UNDISTURBED)
     figures: dict[str, float | None] = {
         **{
             name: getattr(account, name)
@@ -420,8 +430,11 @@ def _gate_figures(events: Events, parts: Matched) -> _GateFigures:
 # --- time -------------------------------------------------------------------------------------
 
 
-def _is_timely(answer: Answer) -> bool:
-    return answer.verdict in DECIDED and not answer.is_late
+def _is_timely(events: Events, number: int, answer: Answer | None) -> bool:
+    """Whether a part was decided, and that was known before its deadline."""
+    if answer is None or answer.verdict not in DECIDED or answer.is_late:
+        return False
+    return latency_ms(events, number, answer) <= events.deadline_ms
 
 
 def latency_ms(events: Events, number: int, answer: Answer) -> float:
@@ -434,8 +447,28 @@ def matched(events: Events) -> Matched:
     return _matched(events)
 
 
-def _latencies(events: Events, parts: Matched) -> list[float]:
-    return [latency_ms(events, n, a) for n, a in parts.first.items() if _is_timely(a)]
+def _latencies(events: Events, parts: Matched) -> dict[str, list[float]]:
+    """Of pass and fail that aren't marked late: all, and those far from any fault."""
+    every, undisturbed = [], []
+    near = _disturbed(events)
+    for number, answer in parts.first.items():
+        if answer.verdict in DECIDED and not answer.is_late:
+            latency = latency_ms(events, number, answer)
+            every.append(latency)
+            if number not in near:
+                undisturbed.append(latency)
+    return {TOTAL: every, UNDISTURBED: undisturbed}
+
+
+def _disturbed(events: Events) -> set[int]:
+    """Parts that passed from shortly before a fault until some time after it."""
+    near: set[int] = set()
+    passed_at, before_s = events.passed_at, events.deadline_ms / 1000
+    for fault in events.faults:
+        low = bisect_left(passed_at, fault.began_s - before_s)
+        high = bisect_left(passed_at, fault.ended_s + AFTERMATH_S)
+        near.update(range(low + 1, high + 1))
+    return near
 
 
 def _by_kind(events: Events, parts: Matched) -> dict[str, FaultFigures]:
@@ -443,7 +476,7 @@ def _by_kind(events: Events, parts: Matched) -> dict[str, FaultFigures]:
     ordered = sorted(events.faults, key=lambda fault: fault.began_s)
     begins = [fault.began_s for fault in ordered]
     until = [*begins[1:], float("inf")] if begins else []
-    passed_at = list(events.passed_at)
+    passed_at = events.passed_at
     affected: defaultdict[str, int] = defaultdict(int)
     recovery: defaultdict[str, list[float]] = defaultdict(list)
     for fault, end in zip(ordered, until, strict=True):
@@ -451,7 +484,7 @@ def _by_kind(events: Events, parts: Matched) -> dict[str, FaultFigures]:
         missing = [
             index
             for index in range(low, high)
-            if (answer := parts.first.get(index + 1)) is None or not _is_timely(answer)
+            if not _is_timely(events, index + 1, parts.first.get(index + 1))
         ]
         affected[fault.kind] += len(missing)
         last = passed_at[missing[-1]] if missing else fault.began_s

@@ -82,7 +82,7 @@ DEEDS: dict[Kind, Deed] = {
         lambda plant, _: plant.plan.hang(), lambda plant, _: plant.plan.resume()
     ),
     "clock-jump": Deed(
-        lambda plant, fault: plant.set_clock(fault.jump_s), lambda plant, _: plant.set_clock(0)
+        lambda plant, fault: plant.clock.shift(fault.jump_s), lambda plant, _: plant.clock.shift(0)
     ),
     "burst": Deed(lambda plant, fault: plant.conveyor.burst(fault.count, fault.rate)),
     "changeover": Deed(lambda plant, fault: plant.change_over(fault.how)),

@@ -21,6 +21,7 @@ from inspectd.ledger import State
 from inspectd.runtimes.simulated import FaultPlan
 from inspectd.simulate.account import Row
 from inspectd.simulate.broker import Broker
+from inspectd.simulate.clock import ShiftedClock, clock_problem
 from inspectd.simulate.conveyor import Conveyor
 from inspectd.simulate.daemon import START_S, Daemon, own_path, python_command
 from inspectd.simulate.ears import Gate, Recorder
@@ -28,7 +29,6 @@ from inspectd.simulate.network import Direct, Network, network_for
 from inspectd.simulate.scenario import Scenario
 from inspectd.simulate.stage import PRODUCTS, Stage
 
-FAKETIME = "faketime/libfaketimeMT.so.1"
 RATE_SHARE = 0.5
 """Of the line's rate: what the daemon is told to expect while its camera is away. Rather too few:
 the camera's count adds the rest."""
@@ -123,12 +123,6 @@ class Plant:
             return
         self._filler.unlink(missing_ok=True)
 
-    def set_clock(self, ahead_s: float) -> None:
-        """How far the daemon's UTC is ahead of ours."""
-        temporary = self._clock.with_suffix(".new")
-        temporary.write_text(f"{ahead_s:+g}\n", encoding="ascii")
-        temporary.replace(self._clock)
-
     def change_over(self, how: str) -> None:
         """To the other product."""
         self.product = PRODUCTS[1 - PRODUCTS.index(self.product)]
@@ -143,8 +137,7 @@ class Plant:
 
     def _put_up(self, stack: ExitStack) -> None:
         scenario, kinds = self.scenario, self.scenario.kinds
-        self._clock = self.folder / "clock"
-        faketime = _faketime() if "clock-jump" in kinds else {}
+        self.clock = ShiftedClock(self.folder / "clock")
         cuts = "network-cut" in kinds
         self.network: Network = stack.enter_context(
             network_for(scenario.network) if cuts else Direct()
@@ -160,9 +153,6 @@ class Plant:
         self._prepare_state(stack, "disk-full" in kinds)
         self._configure()
         self.plan = FaultPlan(self.folder / "runtime")
-        self.set_clock(0)
-        if faketime:
-            faketime["FAKETIME_TIMESTAMP_FILE"] = str(self._clock)
         command = self.network.command(python_command(self.folder / "inspectd.toml"))
         if "disk-full" in kinds and os.geteuid() != 0:
             # The limit is for the ledger: the log goes through a pipe, as under systemd.
@@ -174,7 +164,7 @@ class Plant:
                 self.folder / "daemon.log",
                 {
                     **own_path(),
-                    **faketime,
+                    **(self.clock.environment() if "clock-jump" in kinds else {}),
                     **self.conveyor.rig.environment(),
                     **self.plan.environment(),
                 },
@@ -301,31 +291,5 @@ max_rows = {max(200_000, 2 * scenario.parts)}
 
 def problems(scenario: Scenario) -> list[str]:
     """What the scenario needs and this machine hasn't."""
-    found = []
-    if "clock-jump" in scenario.kinds and not _faketime_library():
-        found.append("clock-jump: libfaketime isn't installed; sudo apt-get install faketime")
-    return found
-
-
-def _faketime_library() -> Path | None:
-    roots = (Path("/usr/lib"), Path("/usr/local/lib"))
-    candidates = [
-        *(Path(f"/usr/lib/{machine}-linux-gnu") / FAKETIME for machine in ("x86_64", "aarch64")),
-        *(root / FAKETIME for root in roots),
-    ]
-    return next((path for path in candidates if path.is_file()), None)
-
-
-def _faketime() -> dict[str, str]:
-    """The environment of a daemon whose UTC can be set; its monotonic clock is the machine's."""
-    library = _faketime_library()
-    if library is None:
-        raise InspectdError("libfaketime isn't installed; sudo apt-get install faketime")
-    return {
-        "LD_PRELOAD": str(library),
-        "FAKETIME_CACHE_DURATION": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        "DONT_FAKE_MONOTONIC": "1",
-        "NO_FAKE_STAT": "1",
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }
+    problem = clock_problem() if "clock-jump" in scenario.kinds else None
+    return [problem] if problem is not None else []

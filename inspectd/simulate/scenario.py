@@ -125,6 +125,7 @@ class Expect(_Table):
     daemon_deaths: Annotated[int, Field(ge=0)] | None = 0
     """Ends of the daemon that no fault asked for."""
     latency_p99_ms: Annotated[float, Field(gt=0)] | None = None
+    """From trigger to verdict, far from faults."""
     rss_growth_mb: Annotated[float, Field(ge=0)] | None = None
     """Of the daemon in its longest life, from its second quarter to its last."""
     fd_growth: Annotated[int, Field(ge=0)] | None = None
