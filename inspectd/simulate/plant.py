@@ -32,7 +32,7 @@ from inspectd.simulate.stage import PRODUCTS, Stage
 RATE_SHARE = 0.5
 """Of the line's rate: what the daemon is told to expect while its camera is away. Rather too few:
 the camera's count adds the rest."""
-LEDGER_BYTES = 4096
+LEDGER_BYTES = 2048
 """Of disk for each part, where the disk is one that can be filled."""
 LEDGER_LEAST = 16 * 2**20
 REPLY_S = 15.0

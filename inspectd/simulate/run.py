@@ -91,16 +91,11 @@ def run_scenario(scenario: Scenario, stage: Stage, folder: Path, tell: Tell) -> 
         gc.freeze()  # what is here stays: the conveyor needn't wait for its being looked through
         schedule = Schedule(plant, scenario.planned())
         samples: list[Sample] = []
-        was_interrupted = False
-        try:
-            _let_pass(plant, schedule, samples, tell)
-        except Exception:
-            raise
-        except BaseException:  # noqa: BLE001 - Ctrl-C: the account so far is what it is for
-            was_interrupted = True
+        was_interrupted = not _carried_out(lambda: _let_pass(plant, schedule, samples, tell))
         plant.conveyor.stop()
         schedule.end_all()
-        _await_answers(plant, samples, tell if not was_interrupted else lambda _: None)
+        heard = _silent if was_interrupted else tell
+        was_interrupted |= not _carried_out(lambda: _await_answers(plant, samples, heard))
         plant.daemon.stop()
         sleep(SETTLE_S)
         events = _events(plant, schedule, samples)
@@ -114,6 +109,21 @@ def run_scenario(scenario: Scenario, stage: Stage, folder: Path, tell: Tell) -> 
     return Outcome(
         events, account, broken, notes, was_interrupted, stage.left_out, monotonic() - began
     )
+
+
+def _carried_out(act: Callable[[], None]) -> bool:
+    """False where Ctrl-C, or the like, ended it early: the account so far is what it is for."""
+    try:
+        act()
+    except Exception:
+        raise
+    except BaseException:  # noqa: BLE001 - `Interrupted` of the command line is one
+        return False
+    return True
+
+
+def _silent(progress: Progress) -> None:
+    """Tells nobody."""
 
 
 def _let_pass(plant: Plant, schedule: Schedule, samples: list[Sample], tell: Tell) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -53,6 +54,14 @@ at_part = 130
 
 [expect]
 unanswered = 239
+"""
+
+
+QUIET = """
+title = "one to interrupt"
+parts = 2000
+rate = 20.0
+pictures = 12
 """
 
 
@@ -112,3 +121,30 @@ def test_it_tells_what_happened(ended: Ended) -> None:
         "inference-fail",
         "network-cut",
     ]
+
+
+def test_ctrl_c_ends_it_in_order(ended: Ended) -> None:
+    """With the account of the parts that had passed, and no process left behind."""
+    folder, _ = ended
+    (folder / "long.toml").write_text(QUIET)
+    command = ("-m", "inspectd", "simulate", "-s", "long.toml", "--json", "long.json", "--no-plot")
+    with subprocess.Popen(
+        [sys.executable, *command],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stderr is not None
+        while " passed, " not in process.stderr.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read()
+    assert process.returncode == 130, said
+    assert "interrupted: the account is of the parts that had passed" in said
+    content = json.loads((folder / "long.json").read_text())
+    assert content["was_interrupted"] is True
+    account = content["account"]
+    assert 0 < account["triggers"] < 2000
+    assert account["answered"] == account["triggers"]
