@@ -23,7 +23,7 @@ exposure, ours at the edge."""
 LIFE_LEAST = 8
 """Measurements of a daemon's life, from which on its growth is told."""
 DECIDED = ("pass", "fail")
-AFTERMATH_S = 5.0
+AFTERMATH_S = 2.0
 """So long after a fault's end parts still count as disturbed: a backlog is sent, say."""
 TOTAL = "trigger to verdict"
 UNDISTURBED = "trigger to verdict, far from faults"

@@ -195,12 +195,12 @@ def test_what_faults_did() -> None:
 
 
 def test_latencies_far_from_faults() -> None:
-    """Parts from just before a fault until 5 s after it are left out of these, not of all."""
+    """Parts from just before a fault until 2 s after it are left out of these, not of all."""
     answers = [answer(n) for n in range(1, 21)]
     faults = [FaultSpan("burst", 10, 10.2, 11.2)]
     account = account_of(events(20, answers, is_defective=[False], fails=[GOOD], faults=faults))
     assert account.latency_ms[TOTAL].count == 20
-    assert account.latency_ms[UNDISTURBED].count == 20 - len(range(10, 17))
+    assert account.latency_ms[UNDISTURBED].count == 20 - len(range(10, 14))
 
 
 def test_percentiles_are_values_that_were_measured() -> None:
