@@ -12,6 +12,8 @@ from inspectd.simulate.account import Events, latency_ms, matched
 MOST_POINTS = 20_000
 """Of a colour; more are thinned out evenly."""
 MOST_LABELS = 40
+HEADROOM = 1.25
+"""Of an axis above its largest value."""
 COLOURS = {"pass": "#2a7f3f", "fail": "#b3261e", "undecided": "#e08a00", "late": "#7a5cc4"}
 
 
@@ -86,6 +88,8 @@ def _memory(axes: Any, events: Events, zero: float) -> None:
     other.plot(times, counts, color="#b0641a", linewidth=1, label="descriptors")
     axes.set_ylabel("resident, MiB")
     other.set_ylabel("descriptors")
-    axes.set_ylim(bottom=0)
-    other.set_ylim(bottom=0)
+    axes.set_ylim(0, HEADROOM * max(resident, default=1.0))
+    other.set_ylim(0, HEADROOM * max(counts, default=1))
+    lines = [*axes.get_lines()[-1:], *other.get_lines()]
+    axes.legend(lines, [line.get_label() for line in lines], loc="lower right", fontsize=8)
     axes.set_xlabel("seconds since the first part")
