@@ -116,6 +116,9 @@ class Expect(_Table):
     overkill_by_faults: Annotated[int, Field(ge=0)] | None = 0
     """Parts answered `fail` that the scorer, undisturbed, passes."""
     out_of_order: Annotated[int, Field(ge=0)] | None = 0
+    """Verdicts, not late, behind one of a later part."""
+    let_through_late: Annotated[int, Field(ge=0)] | None = 0
+    """Parts for which the gate opened after their deadline: for another part, then."""
     lost_in_broker: Annotated[int, Field(ge=0)] | None = None
     """Verdicts that a broker acknowledged to the daemon and took to its grave."""
     undecided: Annotated[int, Field(ge=0)] | None = None

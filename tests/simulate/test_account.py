@@ -230,3 +230,12 @@ def test_shares_are_of_all_parts_and_of_good_ones() -> None:
     assert unmet(account, Expect(undecided_share=0.25, escapes_by_faults=2)) == []
     told = unmet(account, Expect(diverted_share=0.4, escapes_by_faults=2))
     assert told == ["diverted share: 0.5, expected at most 0.4"]
+
+
+def test_every_expectation_is_checked() -> None:
+    """There is none that the account has no figure for."""
+    growth = [Sample(float(t), 1, 100.0 + t, 20 + t, 50.0) for t in range(16)]
+    line = events(1, [answer(1)], samples=growth, gate_passed={"r1": 9.0})
+    names = Expect.model_fields
+    figures_below_0 = Expect.model_construct(**dict.fromkeys(names, -100.0))
+    assert len(unmet(account_of(line), figures_below_0)) == len(names)
