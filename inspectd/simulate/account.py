@@ -288,8 +288,8 @@ def unmet(account: Account, expect: Expect) -> list[str]:
         "fd_growth": None if growth is None else growth.descriptors,
     }
     broken = []
-    for name, limit in expect.model_dump().items():
-        figure = figures[name]
+    for name in type(expect).model_fields:
+        limit, figure = getattr(expect, name), figures[name]
         if limit is not None and figure is not None and figure > limit:
             words = name.replace("_", " ")
             broken.append(f"{words}: {figure:.4g}, expected at most {limit:g}")
