@@ -20,6 +20,8 @@ from inspectd.simulate.scenario import Expect
 GATE_SLACK_S = 0.05
 """A gate that acts so much after the deadline still had the part: its clock begins at the
 exposure, ours at the edge."""
+IN_FLIGHT_S = 0.05
+"""A part that passed so shortly before a fault was still on its way: it is that fault's."""
 LIFE_LEAST = 8
 """Measurements of a daemon's life, from which on its growth is told."""
 DECIDED = ("pass", "fail")
@@ -474,13 +476,13 @@ def _disturbed(events: Events) -> set[int]:
 def _by_kind(events: Events, parts: Matched) -> dict[str, FaultFigures]:
     """Parts affected by each fault, and how long it took until the line was itself again."""
     ordered = sorted(events.faults, key=lambda fault: fault.began_s)
-    begins = [fault.began_s for fault in ordered]
+    begins = [fault.began_s - IN_FLIGHT_S for fault in ordered]
     until = [*begins[1:], float("inf")] if begins else []
     passed_at = events.passed_at
     affected: defaultdict[str, int] = defaultdict(int)
     recovery: defaultdict[str, list[float]] = defaultdict(list)
-    for fault, end in zip(ordered, until, strict=True):
-        low, high = bisect_left(passed_at, fault.began_s), bisect_left(passed_at, end)
+    for fault, begin, end in zip(ordered, begins, until, strict=True):
+        low, high = bisect_left(passed_at, begin), bisect_left(passed_at, end)
         missing = [
             index
             for index in range(low, high)
@@ -488,7 +490,7 @@ def _by_kind(events: Events, parts: Matched) -> dict[str, FaultFigures]:
         ]
         affected[fault.kind] += len(missing)
         last = passed_at[missing[-1]] if missing else fault.began_s
-        recovery[fault.kind].append(last - fault.began_s)
+        recovery[fault.kind].append(max(0.0, last - fault.began_s))
     return {
         kind: FaultFigures(
             len(times), affected[kind], round(median(times), 3), round(max(times), 3)

@@ -194,6 +194,14 @@ def test_what_faults_did() -> None:
     assert found["burst"].recovery_s_most == 0.0
 
 
+def test_a_part_in_flight_is_the_next_faults() -> None:
+    """One that had just passed when a fault began doesn't lengthen the recovery from another."""
+    faults = [FaultSpan("burst", 0, 0.5, 0.5), FaultSpan("daemon-kill", 3, 3.01, 4.0)]
+    found = account_of(events(3, [answer(1), answer(2, "fail")], faults=faults)).faults
+    assert (found["burst"].affected, found["burst"].recovery_s_most) == (0, 0.0)
+    assert (found["daemon-kill"].affected, found["daemon-kill"].recovery_s_most) == (1, 0.0)
+
+
 def test_latencies_far_from_faults() -> None:
     """Parts from just before a fault until 2 s after it are left out of these, not of all."""
     answers = [answer(n) for n in range(1, 21)]
