@@ -24,6 +24,7 @@ from inspectd.cli import (
     parts,
     product,
     run,
+    simulate,
 )
 from inspectd.cli.output import Commands, examples, out, register
 
@@ -34,6 +35,7 @@ COMMANDS: tuple[tuple[str, Callable[..., Any], tuple[str, ...]], ...] = (
     ("run", run.run, run.RUN_EXAMPLES),
     ("gate", gate.gate, gate.EXAMPLES),
     ("parts", parts.parts, parts.EXAMPLES),
+    ("simulate", simulate.simulate, simulate.EXAMPLES),
     ("check-config", run.check_config, run.CHECK_EXAMPLES),
     ("doctor", doctor.doctor, doctor.EXAMPLES),
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from inspectd.cli import capture, simulate
+from inspectd.cli import camera_sim, capture
 from inspectd.cli.options import JsonFlag
 from inspectd.cli.output import examples, note, register, show, show_json
 from inspectd.cli.selection import (
@@ -181,4 +181,4 @@ COMMANDS: tuple[tuple[str, Callable[..., Any], tuple[str, ...]], ...] = (
 )
 for _name, _function, _examples in COMMANDS:
     register(app, _name, _function, _examples)
-app.add_typer(simulate.app, name="sim")
+app.add_typer(camera_sim.app, name="sim")

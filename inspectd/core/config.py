@@ -293,7 +293,7 @@ class Settings(BaseSettings):
 
     product: ProductId | None = None
     """The product to inspect; `inspectd product list` names them."""
-    runtime: Literal["auto", "openvino", "openvino-bf16", "onnxruntime"] = "auto"
+    runtime: Literal["auto", "openvino", "openvino-bf16", "onnxruntime", "simulated"] = "auto"
     """Inference runtime; `auto` takes the fastest in fp32."""
     fallback: Literal["", "openvino", "onnxruntime"] = ""
     """Takes over where the runtime fails on part after part; empty: the daemon ends with a failure,
@@ -318,6 +318,8 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Settings:
+        if self.runtime == "simulated" and not self.simulation:
+            raise ValueError("runtime: simulated is for simulation = true, never for a real line")
         if (self.camera is None) == (not self.cameras):
             raise ValueError("give one [camera], or several [[cameras]]")
         for camera in (self.camera, *self.cameras):

@@ -14,6 +14,8 @@ PACKAGES = {"openvino": "openvino", "onnxruntime": "onnxruntime"}
 """Runtime name to the package it needs, in the order in which `auto` tries them."""
 REDUCED = {"openvino-bf16": "openvino"}
 """Runtimes of lower precision, to the package they need; never chosen by `auto`."""
+SIMULATED = {"simulated": "onnxruntime"}
+"""Runtimes in which faults can be put, to the package they need; no user is offered them."""
 CHOICES = (AUTO, *PACKAGES, *REDUCED)
 
 
@@ -43,7 +45,7 @@ def _chosen(choice: str) -> str:
         return present[0]
     if choice == AUTO:
         raise RuntimeUnavailableError("no runtime is installed; pip install onnxruntime")
-    package = {**PACKAGES, **REDUCED}.get(choice)
+    package = {**PACKAGES, **REDUCED, **SIMULATED}.get(choice)
     if package is None:
         raise RuntimeUnavailableError(f"no runtime {choice!r}; known: {', '.join(CHOICES)}")
     if package not in present:
@@ -67,4 +69,14 @@ def _factories() -> dict[str, Callable[[Graph, int], Runtime]]:
 
         return OnnxRuntime(graph, threads)
 
-    return {"openvino": openvino, "openvino-bf16": openvino_bf16, "onnxruntime": onnxruntime}
+    def simulated(graph: Graph, threads: int) -> Runtime:
+        from inspectd.runtimes.simulated import SimulatedRuntime
+
+        return SimulatedRuntime(graph, threads)
+
+    return {
+        "openvino": openvino,
+        "openvino-bf16": openvino_bf16,
+        "onnxruntime": onnxruntime,
+        "simulated": simulated,
+    }

@@ -22,7 +22,7 @@ from rich.console import Console
 from typer.testing import Result
 
 from inspectd.acquisition.device import GENTL_PATH
-from inspectd.cli import camera, output, preview, probe, simulate, stills
+from inspectd.cli import camera, camera_sim, output, preview, probe, stills
 from inspectd.cli.selection import TriggerName, assignment
 from inspectd.core.config import GenicamSection
 from inspectd.core.errors import ConfigError
@@ -130,7 +130,7 @@ def test_names_that_are_kept_twice() -> None:
     assert {name.value for name in TriggerName} == set(
         get_args(GenicamSection.model_fields["trigger"].annotation)
     )
-    assert (simulate.VARIABLE, simulate.GENTL_PATH) == (VARIABLE, GENTL_PATH)
+    assert (camera_sim.VARIABLE, camera_sim.GENTL_PATH) == (VARIABLE, GENTL_PATH)
 
 
 # --- list and show ------------------------------------------------------------------------------

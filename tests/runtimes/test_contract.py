@@ -18,7 +18,7 @@ from calibration.scorers.protoad import RewrittenHead
 from inspectd.core.bundle import Graph
 from inspectd.core.contracts import Runtime
 from inspectd.core.errors import InferenceError, RuntimeUnavailableError
-from inspectd.runtimes import AUTO, PACKAGES, installed, open_runtime
+from inspectd.runtimes import AUTO, PACKAGES, SIMULATED, installed, open_runtime
 
 FILES = sorted(
     path.stem
@@ -53,7 +53,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
 @pytest.fixture(params=FILES)
 def name(request: pytest.FixtureRequest) -> str:
     """Each runtime there is a file for, skipped where its package is not installed."""
-    if request.param not in installed():
+    if SIMULATED.get(request.param, request.param) not in installed():
         pytest.skip(f"{request.param} is not installed")
     return str(request.param)
 
@@ -66,7 +66,7 @@ def runtime(name: str, exported: Exported) -> Runtime:
 
 def test_every_file_is_a_runtime_by_its_name() -> None:
     """A new file must be registered under its own name, and nothing else is."""
-    assert sorted(PACKAGES) == FILES
+    assert sorted([*PACKAGES, *SIMULATED]) == FILES
 
 
 def test_it_agrees_with_torch(runtime: Runtime, exported: Exported) -> None:
@@ -173,7 +173,7 @@ def test_its_name_says_what_runs(runtime: Runtime, name: str) -> None:
 
 
 def test_auto_takes_the_best_that_is_installed(exported: Exported) -> None:
-    """Without a choice the first installed runtime of the table runs."""
+    """Without a choice the first installed runtime of the table runs, never a simulated one."""
     assert open_runtime(exported.graph, AUTO).name.startswith(f"{installed()[0]}-")
     assert installed() == [name for name, package in PACKAGES.items() if find_spec(package)]
 
