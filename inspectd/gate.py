@@ -5,8 +5,9 @@ part through; `fail`, `undecided` and a gap in `seq` all mean reject. A repeated
 the same verdict again and moves nothing. A late verdict is for the record: its part has gone by,
 and was rejected for want of a verdict. Late is what says so itself, and what arrives after its
 `deadline_ms`: the broker may have held it up. (A gate whose clock is ahead of the station's
-rejects too much, never too little.) A simulated verdict is of a picture, not of the part in front
-of the gate: a reject, unless the gate is itself part of the simulation.
+rejects too much, never too little; one that is more than 100 ms behind rejects all.) A simulated
+verdict is of a picture, not of the part in front of the gate: a reject, unless the gate is itself
+part of the simulation.
 
 ``deploy/plc/`` says it to controls engineers; its ``vectors.json`` holds this file to it.
 
@@ -43,6 +44,8 @@ REMEMBERED = 100_000
 MAX_PAYLOAD_BYTES = 64 * 1024
 MAX_GAP = 10_000
 """Missing parts counted one by one; a larger jump is another ledger."""
+MAX_AHEAD_MS = 100
+"""A verdict that comes longer before its trigger is of a station whose clock is wrong."""
 RETRY_S = 0.5
 LEVEL = "verdict"
 WANTED = {
@@ -105,6 +108,8 @@ class GateKeeper:
         gaps = [self._act(Action(True, "gap")) for _ in range(self._missing(message["seq"]))]
         if message["late"] or latency > message["deadline_ms"]:
             return [*gaps, self._act(Action(True, "late", message, latency))]
+        if latency < -MAX_AHEAD_MS:  # how long the broker held it up can't be told
+            return [*gaps, self._act(Action(True, "clock", message, latency))]
         if not self.available:
             return [*gaps, self._act(Action(True, "unavailable", message, latency))]
         if message["is_simulated"] and not self._accepts_simulated:
@@ -152,7 +157,13 @@ def watch(
             try:
                 topics = (Subscription(f"{base}/{LEVEL}"), Subscription(f"{base}/availability"))
                 stack.enter_context(
-                    Connection(settings, client_id, events.put, subscriptions=topics)
+                    Connection(
+                        settings,
+                        client_id,
+                        events.put,
+                        subscriptions=topics,
+                        max_packet=MAX_PAYLOAD_BYTES,
+                    )
                 )
             except PublishError as error:
                 on_trouble(str(error))

@@ -60,10 +60,18 @@ MIGRATIONS = (
     """,
 )
 """Statement n takes a ledger from version n to n + 1 (`PRAGMA user_version`)."""
+BUSY_S = 0.05
+"""How long a part waits for somebody else who writes the file; then it goes on without a row."""
+PAGE_BYTES = 4096
 MAX_LOG_BYTES = 16 * 2**20
 """The log's file is cut back to this after a checkpoint."""
+SLICE = 500
+"""Rows that one transaction of the housekeeping touches."""
+SLICES = 200
 IMPLAUSIBLE_DAYS = 3650.0
 """A part that seems older was triggered while the clock was wrong: its age isn't known."""
+ENDED = "ended"
+"""A fact: the last number of a run that ended in order."""
 UNWRITABLE = (sqlite3.Error, OverflowError, UnicodeEncodeError)
 """What SQLite says of a full disk, of a counter beyond 64 bits, of a name that isn't Unicode."""
 
@@ -114,6 +122,16 @@ class Trimmed:
     """Masks and records; their verdicts stay."""
 
 
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Rows that may go."""
+
+    state: State
+    where: str
+    """SQL of our own."""
+    values: tuple[object, ...]
+
+
 class Ledger:
     """The open ledger; usable from any thread, one statement at a time."""
 
@@ -125,6 +143,7 @@ class Ledger:
         self._copier: sqlite3.Connection | None = None
         self._claim: int | None = None
         self._last_seq = 0
+        self._is_first = True
         self.is_tight = False
         """Set where the disk is nearly full: verdicts are kept, masks and records are not."""
 
@@ -140,7 +159,7 @@ class Ledger:
             handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
             os.close(handle)
             self._connection = sqlite3.connect(
-                self.path, check_same_thread=False, isolation_level=None, timeout=5.0
+                self.path, check_same_thread=False, isolation_level=None, timeout=BUSY_S
             )
             self._prepare(self._connection)
             self._copier = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None)
@@ -199,7 +218,10 @@ class Ledger:
                         trigger.captured_ns,
                     ),
                 )
+                if self._is_first:
+                    connection.execute("DELETE FROM fact WHERE name=?", (ENDED,))
             self._last_seq = ticket.seq
+            self._is_first = False
         return ticket
 
     def spare_ticket(self, trigger: Trigger) -> Ticket:
@@ -262,10 +284,13 @@ class Ledger:
     def recover(self) -> list[Ticket]:
         """At start: what was on its way becomes backlog; returns the parts without a verdict."""
         with self._transaction() as connection:
-            connection.execute("UPDATE part SET state=? WHERE state=?", (State.BACKLOG, State.LIVE))
+            connection.execute(
+                "UPDATE part SET state=? WHERE state=? AND state<3", (State.BACKLOG, State.LIVE)
+            )
             rows = connection.execute(
                 "SELECT seq, result_id, camera, part_id, frame_id, captured_at, captured_ns,"
-                " trigger_count, encoder, device_ns FROM part WHERE state=? ORDER BY seq",
+                " trigger_count, encoder, device_ns FROM part WHERE state=? AND state<3"
+                " ORDER BY seq",
                 (State.OPEN,),
             ).fetchall()
         return [_ticket(row) for row in rows]
@@ -275,7 +300,7 @@ class Ledger:
         with self._transaction() as connection:
             rows = connection.execute(
                 "SELECT seq, result_id, verdict, result, mask FROM part"
-                " WHERE state=? AND seq>? ORDER BY seq LIMIT ?",
+                " WHERE state=? AND state<3 AND seq>? ORDER BY seq LIMIT ?",
                 (State.BACKLOG, after, limit),
             ).fetchall()
         return [Letter(*row) for row in rows]
@@ -285,6 +310,21 @@ class Ledger:
         with self._transaction() as connection:
             row = connection.execute("SELECT count(*) FROM part WHERE state < 3").fetchone()
         return int(row[0])
+
+    def end_run(self) -> None:
+        """The run ended in order: what passes from here on is owed no answer.
+
+        It holds until the first part of another run.
+
+        Raises:
+            LedgerError: it can't be written.
+        """
+        self.remember(ENDED, str(self._last_seq))
+
+    @property
+    def ended_in_order(self) -> bool:
+        """Whether the last run that had a part did."""
+        return self.recall(ENDED) is not None
 
     def last_part(self, camera: str, *, counted: bool = False) -> Ticket | None:
         """The newest part of a camera, or the newest whose trigger the camera counted."""
@@ -324,43 +364,92 @@ class Ledger:
         if self._copier is None:
             raise LedgerError(f"{self.path} is closed")
         try:
-            self._copier.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            _, log, _ = self._copier.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            if log * PAGE_BYTES > MAX_LOG_BYTES:
+                # Beside a steady writer there is always something left, and the log never begins
+                # anew: the little that is left is copied while nobody writes.
+                with self._lock:
+                    self._copier.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         except sqlite3.Error as error:
             raise LedgerError(f"{self.path} can't be written ({error})") from error
 
     def trim(self, bounds: Bounds, now: datetime) -> Trimmed:
-        """Holds the ledger to its bounds; `now` is UTC."""
-        with self._transaction() as connection:
-            connection.execute(
-                "DELETE FROM part WHERE state=? AND seq <= (SELECT max(seq) FROM part) - ?",
-                (State.DELIVERED, bounds.rows),
-            )
-            verdicts = connection.execute(
-                "DELETE FROM part WHERE state=? AND seq <= (SELECT seq FROM part WHERE state=?"
-                " ORDER BY seq DESC LIMIT 1 OFFSET ?)",
-                (State.BACKLOG, State.BACKLOG, bounds.undelivered),
-            ).rowcount
-            span = [
-                (now - timedelta(days=days)).isoformat()
-                for days in (IMPLAUSIBLE_DAYS, bounds.age_days)
-            ]
-            aged = (  # in front of the first young row, so that young ones aren't looked at
-                "DELETE FROM part WHERE state=?1 AND captured_at BETWEEN ?2 AND ?3 AND seq <"
-                " coalesce((SELECT seq FROM part WHERE captured_at > ?3 ORDER BY seq LIMIT 1), 0)"
-            )
-            connection.execute(aged, (State.DELIVERED, *span))
-            verdicts += connection.execute(aged, (State.BACKLOG, *span)).rowcount
-            pictures, more = _shrink(connection, bounds.bytes)
+        """Holds the ledger to its bounds, a slice at a time; `now` is UTC.
+
+        A slice is small, so that no part waits long; what is left over is for the next time.
+        """
+        cuts = [
+            Cut(State.DELIVERED, "seq <= (SELECT max(seq) FROM part) - ?", (bounds.rows,)),
+            Cut(
+                State.BACKLOG,
+                "seq <= (SELECT seq FROM part WHERE state=2 AND state<3 ORDER BY seq DESC"
+                " LIMIT 1 OFFSET ?)",
+                (bounds.undelivered,),
+            ),
+        ]
+        span = [
+            (now - timedelta(days=days)).isoformat() for days in (IMPLAUSIBLE_DAYS, bounds.age_days)
+        ]
+        aged = (  # in front of the first young row, so that young ones aren't looked at
+            "captured_at BETWEEN ? AND ? AND seq <"
+            " coalesce((SELECT seq FROM part WHERE captured_at > ? ORDER BY seq LIMIT 1), 0)"
+        )
+        cuts += [Cut(state, aged, (*span, span[1])) for state in (State.DELIVERED, State.BACKLOG)]
+        dropped = [(cut.state, self._drop(cut)) for cut in cuts]
+        verdicts = sum(count for state, count in dropped if state is State.BACKLOG)
+        pictures, more = self._shrink(bounds.bytes)
         return Trimmed(verdicts + more, pictures)
+
+    def _drop(self, cut: Cut) -> int:
+        """A slice of the oldest rows of a state; returns how many went."""
+        indexed = "" if cut.state is State.DELIVERED else "AND state<3"
+        statement = (
+            "DELETE FROM part WHERE seq IN (SELECT seq FROM part"  # noqa: S608 - our own
+            f" WHERE state=? {indexed} AND {cut.where} ORDER BY seq LIMIT ?)"
+        )
+        with self._transaction() as connection:
+            return connection.execute(statement, (cut.state, *cut.values, SLICE)).rowcount
+
+    def _shrink(self, most: int) -> tuple[int, int]:
+        """Brings the bytes in use towards `most`: pictures first, then what was delivered.
+
+        Returns:
+            Parts that lost mask and record, and undelivered verdicts that were given up.
+        """
+        pictures = verdicts = 0
+        for _ in range(SLICES):
+            if self._bytes_used() <= most:
+                break
+            stripped = self._strip()
+            pictures += stripped
+            if not stripped and not self._drop(Cut(State.DELIVERED, "1", ())):
+                verdicts += self._drop(Cut(State.BACKLOG, "1", ()))
+        return pictures, verdicts
+
+    def _strip(self) -> int:
+        """Gives up mask and record of the oldest that wait; returns of how many."""
+        with self._transaction() as connection:
+            return connection.execute(
+                "UPDATE part SET mask=NULL, result=NULL WHERE seq IN (SELECT seq FROM part"
+                " WHERE state=2 AND state<3 AND (mask IS NOT NULL OR result IS NOT NULL)"
+                " ORDER BY seq LIMIT ?)",
+                (SLICE,),
+            ).rowcount
 
     def drop_pictures(self) -> int:
         """Gives the masks and records of all that waits up; returns of how many parts."""
+        total = 0
+        while (count := self._strip()) > 0:
+            total += count
+        return total
+
+    def _bytes_used(self) -> int:
         with self._transaction() as connection:
-            return connection.execute(
-                "UPDATE part SET mask=NULL, result=NULL WHERE state=? AND"
-                " (mask IS NOT NULL OR result IS NOT NULL)",
-                (State.BACKLOG,),
-            ).rowcount
+            pages, free, size = (
+                int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+                for name in ("page_count", "freelist_count", "page_size")
+            )
+        return (pages - free) * size
 
     def _claim_it(self) -> None:
         path = self.path.with_suffix(".lock")
@@ -386,8 +475,13 @@ class Ledger:
             )
         for number, statements in enumerate(MIGRATIONS[version:], start=version + 1):
             connection.executescript(f"BEGIN;{statements};PRAGMA user_version={number};COMMIT;")
-        row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name='part'").fetchone()
-        self._last_seq = int(row[0]) if row else 0
+        rows = connection.execute(
+            "SELECT seq FROM sqlite_sequence WHERE name='part' UNION"
+            " SELECT CAST(value AS INTEGER) FROM fact WHERE name=?",
+            (ENDED,),
+        )
+        # numbers that were given without a row, on a full disk, are taken too
+        self._last_seq = max((int(row[0]) for row in rows), default=0)
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -444,42 +538,6 @@ def history(path: Path, limit: int) -> Iterator[Past]:
         raise LedgerError(
             f"{path} can't be read ({error}); has the station run, and may this user read it?"
         ) from error
-
-
-def _shrink(connection: sqlite3.Connection, most: int) -> tuple[int, int]:
-    """Brings the bytes in use below `most`; the oldest half goes first, pictures before verdicts.
-
-    Returns:
-        Parts that lost mask and record, and undelivered verdicts that were given up.
-    """
-    half = "seq <= (SELECT (min(seq) + max(seq)) / 2 FROM part WHERE {0}) AND {0}"
-    pictured = f"state={State.BACKLOG:d} AND (mask IS NOT NULL OR result IS NOT NULL)"
-    delivered, waiting = f"state={State.DELIVERED:d}", f"state={State.BACKLOG:d}"
-    pictures = verdicts = 0
-    while _bytes_used(connection) > most:
-        for condition in (pictured, delivered, waiting):
-            where = half.format(condition)
-            change = (
-                f"UPDATE part SET mask=NULL, result=NULL WHERE {where}"  # noqa: S608 - our own
-                if condition is pictured
-                else f"DELETE FROM part WHERE {where}"  # noqa: S608 - our own
-            )
-            count = connection.execute(change).rowcount
-            if count:
-                pictures += count if condition is pictured else 0
-                verdicts += count if condition is waiting else 0
-                break
-        else:
-            break
-    return pictures, verdicts
-
-
-def _bytes_used(connection: sqlite3.Connection) -> int:
-    pages, free, size = (
-        int(connection.execute(f"PRAGMA {name}").fetchone()[0])
-        for name in ("page_count", "freelist_count", "page_size")
-    )
-    return (pages - free) * size
 
 
 def _ticket(row: tuple[object, ...]) -> Ticket:

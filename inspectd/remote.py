@@ -23,6 +23,7 @@ from inspectd.publishers.connection import (
 )
 
 CONNECT_S = 10.0
+MAX_REPLY_BYTES = 64 * 1024
 
 
 def ask(
@@ -44,7 +45,10 @@ def ask(
         response_topic=topic,
         expiry_s=max(1, round(timeout_s)),
     )
-    with Connection(settings, name, events.put, subscriptions=(Subscription(topic),)) as link:
+    replies = (Subscription(topic),)
+    with Connection(
+        settings, name, events.put, subscriptions=replies, max_packet=MAX_REPLY_BYTES
+    ) as link:
         deadline, sent = monotonic() + CONNECT_S, False
         while (left := deadline - monotonic()) > 0:
             try:

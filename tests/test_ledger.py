@@ -10,6 +10,7 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from time import monotonic
 
 import pytest
 
@@ -204,8 +205,9 @@ def test_trim_bounds_the_age(ledger: Ledger, path: Path) -> None:
     assert states(path) == [2, 2, 2]
 
 
-def test_trim_bounds_the_size(ledger: Ledger) -> None:
+def test_trim_bounds_the_size(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """Masks and records of the oldest go first, then delivered rows, then verdicts, counted."""
+    monkeypatch.setattr(module, "SLICE", 4)
     tickets = [ledger.open_part(trigger()) for _ in range(40)]
     for ticket in tickets:
         ledger.decide(replace(letter(ticket), mask=bytes(20_000)))
@@ -269,6 +271,59 @@ def test_the_last_part_of_a_camera(ledger: Ledger) -> None:
     assert newest is not None
     assert counted is not None
     assert (newest.seq, counted.seq) == (2, 1)
+
+
+def test_a_run_ends_in_order_until_the_next_ones_first_part(path: Path) -> None:
+    """Not before: a run that had no part changes nothing. Numbers without a row stay taken."""
+    with Ledger(path) as first:
+        assert not first.ended_in_order
+        first.open_part(trigger())
+        first.spare_ticket(trigger())
+        first.end_run()
+    with Ledger(path) as second:
+        assert second.ended_in_order
+    with Ledger(path) as third:
+        assert third.ended_in_order
+        assert third.open_part(trigger()).seq == 3
+        assert not third.ended_in_order
+
+
+def test_somebody_elses_write_does_not_hold_a_part(ledger: Ledger, path: Path) -> None:
+    """It goes on without a row, at once."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        started = monotonic()
+        with pytest.raises(LedgerError, match="locked"):
+            ledger.open_part(trigger())
+        assert monotonic() - started < 2.0
+        other.execute("ROLLBACK")
+    assert ledger.open_part(trigger()).seq == 1
+
+
+def test_the_log_begins_anew_beside_a_steady_writer(
+    ledger: Ledger, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However much is written while it is copied."""
+    monkeypatch.setattr(module, "MAX_LOG_BYTES", 200_000)
+    log = path.with_name(f"{path.name}-wal")
+    copier = ledger._copier
+    assert copier is not None
+    for _ in range(5):
+        for _ in range(300):
+            ledger.open_part(trigger())
+        copier.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        ledger.open_part(trigger())
+        ledger.checkpoint()
+    assert log.stat().st_size < 8_000_000  # of some 18 that were written
+
+
+def test_housekeeping_uses_the_index(path: Path, ledger: Ledger) -> None:
+    """What waits is found without a look at all that was delivered."""
+    with closing(sqlite3.connect(path)) as connection:
+        for state in (0, 1, 2):
+            query = "EXPLAIN QUERY PLAN SELECT seq FROM part WHERE state=? AND state<3 AND seq>5"
+            plan = " ".join(str(row) for row in connection.execute(query, (state,)))
+            assert "part_waiting" in plan
 
 
 def test_the_log_is_copied_beside_writers(ledger: Ledger, path: Path) -> None:

@@ -5,6 +5,7 @@
 const ACCEPTS_SIMULATED = env.get("ACCEPTS_SIMULATED") === true;
 const REMEMBERED = 100000; // result ids kept to recognise a repeated verdict
 const MAX_GAP = 10000; // missing parts counted one by one; a larger jump is another ledger
+const MAX_AHEAD_MS = 100; // a verdict that comes longer before its trigger: a clock is wrong
 const MAX_BYTES = 64 * 1024;
 
 const state = context.get("state") || { available: false, last: null, seen: new Map() };
@@ -60,7 +61,9 @@ function verdict(payload, isRetained, now) {
     if (isRepeated(m.result_id)) return [act(false, "duplicate", m)]; // moves nothing
     const actions = Array.from({ length: missing(m.seq) }, () => act(true, "gap"));
     // Needs clocks that agree; a gate whose clock is ahead rejects too much, never too little.
-    if (m.late || now - Date.parse(m.captured_at) > m.deadline_ms) actions.push(act(true, "late", m));
+    const age = now - Date.parse(m.captured_at);
+    if (m.late || age > m.deadline_ms) actions.push(act(true, "late", m));
+    else if (age < -MAX_AHEAD_MS) actions.push(act(true, "clock", m)); // the station's clock is wrong
     else if (!state.available) actions.push(act(true, "unavailable", m));
     else if (m.is_simulated && !ACCEPTS_SIMULATED) actions.push(act(true, "simulated", m));
     else actions.push(act(m.verdict !== "pass", m.verdict, m));

@@ -50,8 +50,8 @@ class GenicamCamera:
         """`after` is the last part of an earlier run, behind which numbers go on."""
         self.name = section.name
         self._section = section
-        self._after = after
         self._host = Host(section)
+        self._after = after
         self._counting = counting_for(section)
         self._events: deque[Event] = deque()
         self._notices = _Notices()
@@ -63,6 +63,7 @@ class GenicamCamera:
         self._counting = counting_for(self._section)
         if self._after is not None:
             self._counting.resume(self._after)
+            self._after = None  # of an earlier run, not of this one
         self._has_streamed = False
         self._host.start()
         deadline = monotonic() + self._section.open_timeout_s

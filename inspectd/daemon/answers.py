@@ -33,6 +33,10 @@ log = structlog.get_logger()
 
 LEAD_NS = 5_000_000
 """The timer answers so long before the deadline, that the verdict is out when it strikes."""
+IDLE_S = 1.0
+"""How often the timer looks around when nothing is due."""
+END_S = 2.0
+"""How long the end waits for a disk that doesn't answer."""
 LEAD_SHARE = 10
 """The same, for short deadlines: at most this part of them."""
 
@@ -99,7 +103,6 @@ class Answers:
         """Number of a part to it and the instant at which the timer answers it."""
         self._order = threading.Condition()
         """Held while a verdict is written down and handed over, so that none overtakes another."""
-        self._last_due = 0
         self._is_over = False
         self._timer = threading.Thread(target=self._run, name="deadlines", daemon=True)
         self._counts: Counter[str] = Counter()
@@ -116,16 +119,16 @@ class Answers:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        with self._order:
-            self._is_over = True
+        self._is_over = True
+        if self._order.acquire(timeout=END_S):  # a disk that hangs may hold it
             self._order.notify()
-        self._timer.join()
+            self._order.release()
+            self._timer.join(END_S)
 
     @property
     def counts(self) -> dict[str, int]:
         """Verdicts by their word."""
-        with self._order:
-            return dict(self._counts)
+        return dict(self._counts)  # one step of the interpreter; nobody waits for a disk here
 
     def ticket(self, trigger: Trigger) -> Ticket:
         """Gives a trigger its row; where the ledger can't be written, a number without one."""
@@ -139,10 +142,9 @@ class Answers:
         """From here on the part gets its verdict, whatever happens."""
         lead = min(LEAD_NS, part.setup.deadline_ms * 1_000_000 // LEAD_SHARE)
         with self._order:
-            self._last_due = max(self._last_due, part.deadline_ns - lead)
-            is_first = not self._waiting
-            self._waiting[part.ticket.seq] = part, self._last_due
-            if is_first:
+            ahead = next(reversed(self._waiting.values()))[1] if self._waiting else 0
+            self._waiting[part.ticket.seq] = part, max(ahead, part.deadline_ns - lead)
+            if not ahead:
                 self._order.notify()
 
     def expects(self, part: Part) -> bool:
@@ -155,14 +157,14 @@ class Answers:
         started = perf_counter_ns()
         mask = None if decision.mask is None else encode_mask(decision.mask)
         timings["encode"] = (perf_counter_ns() - started) / 1e6
-        inspection = _inspection(part, decision, timings)
+        letter = self._letter(part, decision, timings, mask)
         with self._order:
             if self._waiting.pop(part.ticket.seq, None) is not None:
-                self._settle(part, inspection, mask)
+                self._settle(letter, decision)
                 return
         log.warning("late_result", part_id=part.ticket.trigger.part_id, **timings)
         try:
-            self._ledger.note_later(part.ticket.result_id, result_message(inspection))
+            self._ledger.note_later(letter.result_id, letter.result or "")
         except LedgerError as error:
             self._tell_ledger(error)
 
@@ -172,48 +174,67 @@ class Answers:
             while self._waiting:
                 _, (part, _) = self._waiting.popitem(last=False)
                 known = decision if isinstance(part.work, Frame) else part.work
-                self._settle(part, _inspection(part, known, {}), None)
+                self._settle(self._letter(part, known), known)
 
     def _run(self) -> None:
         try:
-            with self._order:
-                while not self._is_over:
-                    self._answer_due()
+            while not self._is_over:
+                late = self._answer_due()
+                if late is not None:
+                    name, deadline_ms = late.ticket.trigger.part_id, late.setup.deadline_ms
+                    text = f"part {name} wasn't decided within {deadline_ms} ms"
+                    self._alarm("late_verdict", text)
         except BaseException as error:
             log.error("thread_died", thread="deadlines", exc_info=error)
             self.failure = error
 
-    def _answer_due(self) -> None:
-        """Answers the first part if it is due; otherwise waits until it is, or there is one."""
-        if not self._waiting:
-            self._order.wait()
-            return
-        seq, (part, due) = next(iter(self._waiting.items()))
-        left = (due - monotonic_ns()) / 1e9
-        if left > 0:
-            self._order.wait(left)
-            return
-        if not isinstance(part.work, Frame):
-            decision = part.work
-        else:
-            deadline_ms = part.setup.deadline_ms
-            decision = undecided(Reason.LATE, f"it wasn't decided within {deadline_ms} ms")
-            name = part.ticket.trigger.part_id
-            self._alarm("late_verdict", f"part {name} wasn't decided within {deadline_ms} ms")
-        del self._waiting[seq]
-        self._settle(part, _inspection(part, decision, {}), None)
+    def _answer_due(self) -> Part | None:
+        """Answers the first part if it is due; otherwise waits until it is, or there is one.
 
-    def _settle(self, part: Part, inspection: Inspection, mask: bytes | None) -> None:
-        """The one place where a part gets its verdict: to the ledger, then on its way."""
-        ticket, decision = part.ticket, inspection.decision
-        letter = Letter(
+        Returns:
+            The part, where it was late.
+        """
+        with self._order:
+            if not self._waiting:
+                self._order.wait(IDLE_S)
+                return None
+            seq, (part, due) = next(iter(self._waiting.items()))
+            left = (due - monotonic_ns()) / 1e9
+            if left > 0:
+                self._order.wait(min(left, IDLE_S))
+                return None
+            decision, is_late = part.work, False
+            if isinstance(decision, Frame):
+                detail = f"it wasn't decided within {part.setup.deadline_ms} ms"
+                decision, is_late = undecided(Reason.LATE, detail), True
+            letter = self._letter(part, decision)
+            del self._waiting[seq]
+            self._settle(letter, decision)
+            return part if is_late else None
+
+    def _letter(
+        self,
+        part: Part,
+        decision: Decision,
+        timings: Timings | None = None,
+        mask: bytes | None = None,
+    ) -> Letter:
+        """What is to be sent of a part; nothing else of it can fail."""
+        ticket, setup = part.ticket, part.setup
+        inspection = Inspection(
+            ticket, decision, setup.product, setup.revision, timings or {}, part.is_simulated
+        )
+        return Letter(
             seq=ticket.seq,
             result_id=ticket.result_id,
-            verdict=verdict_message(inspection, part.setup.deadline_ms, self._mask_topic),
+            verdict=verdict_message(inspection, setup.deadline_ms, self._mask_topic),
             result=result_message(inspection),
             mask=mask,
             deadline_ns=part.deadline_ns,
         )
+
+    def _settle(self, letter: Letter, decision: Decision) -> None:
+        """The one place where a part gets its verdict: to the ledger, then on its way."""
         try:
             self._ledger.decide(letter)
         except LedgerError as error:
@@ -222,8 +243,7 @@ class Answers:
         self._counts[decision.verdict.value] += 1
         log.debug(
             "part_inspected",
-            part_id=ticket.trigger.part_id,
-            result_id=ticket.result_id,
+            result_id=letter.result_id,
             verdict=decision.verdict.value,
             reason=decision.reason.value,
             score=decision.score,
@@ -232,13 +252,6 @@ class Answers:
     def _tell_ledger(self, error: LedgerError) -> None:
         log.error("ledger_failed", error=str(error))
         self._alarm("ledger_failed", str(error))
-
-
-def _inspection(part: Part, decision: Decision, timings: Timings) -> Inspection:
-    setup = part.setup
-    return Inspection(
-        part.ticket, decision, setup.product, setup.revision, timings, part.is_simulated
-    )
 
 
 def encode_mask(mask: MaskArray) -> bytes:

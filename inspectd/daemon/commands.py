@@ -150,8 +150,8 @@ def reply_topic(wanted: str | None, root: str, base: str) -> str:
         size = 0
     if not 0 < size <= MAX_TOPIC_BYTES:
         raise CommandError(f"the response topic has to have 1 to {MAX_TOPIC_BYTES} bytes of UTF-8")
-    if any(sign in wanted for sign in "+#\0") or wanted.startswith("$"):
-        raise CommandError("the response topic holds a wildcard or begins with $")
+    if any(sign in wanted for sign in "+#") or wanted[0] == "$" or not wanted.isprintable():
+        raise CommandError("the response topic holds a wildcard or a control character, or is $...")
     if f"{wanted}/".startswith(f"{root}/") and not wanted.startswith(f"{own}/"):
         raise CommandError(f"the response topic lies below {root}; only below {own}/ it may")
     return wanted

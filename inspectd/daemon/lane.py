@@ -11,13 +11,11 @@ crash must not change what the line inspects. `inspectd.daemon.operator` obeys t
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from time import monotonic
 from types import TracebackType
 from typing import Self
 
@@ -34,23 +32,28 @@ from inspectd.core.store import ProductStore
 from inspectd.daemon.alarms import Alarms
 from inspectd.daemon.answers import Answers, Setup
 from inspectd.daemon.changeover import Changeover, Choice, prepare
+from inspectd.daemon.housekeeping import Housekeeping
 from inspectd.daemon.line import Line
-from inspectd.ledger import Bounds, Ledger
+from inspectd.ledger import Ledger
 from inspectd.publishers.connection import Received
 from inspectd.publishers.messages import Topics
 from inspectd.publishers.mqtt import MqttPublisher
 
 log = structlog.get_logger()
 
-TRIM_EVERY_S = 60.0
-DISK_EVERY_S = 2.0
-ROOMY = 1.25
-"""The disk counts as free again at so many times the limit."""
 MAX_FAILURES = 5
 """Failures of the runtime in a row, after which it is given up."""
-MIB = 2**20
-PRODUCT, PAUSED, SIMULATED, ENDED = "product", "paused", "simulated", "ended"
+PRODUCT, PAUSED, SIMULATED = "product", "paused", "simulated"
 """Facts in the ledger."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A product that waits to be activated."""
+
+    choice: Choice
+    """With its revision."""
+    setup: Setup
 
 
 class Lane:
@@ -72,13 +75,13 @@ class Lane:
         self._post = post
         self._path = ledger_file(root, lane.station.line, lane.station.station)
         self._announced: dict[str, object] = {}
-        self._last_trim = self._last_look = monotonic()
+        self._line: Line | None = None
         self._gave_up: str | None = None
         self._stack = ExitStack()
         self.topics = Topics(lane.station.base)
         self.changeover = Changeover(lambda choice: prepare(choice, self._store, file), post)
-        self.prepared: Setup | None = None
-        """Beside the one that runs, waiting to be activated."""
+        self.prepared: Prepared | None = None
+        """Beside what runs."""
         self.on_command: Callable[[Received], None] | None = None
         """Called in the publisher's thread; to be set before entering, as the next."""
         self.forgets_commands = False
@@ -105,9 +108,10 @@ class Lane:
                 )
             )
             self.alarms = Alarms(self.publisher.alarm)
+            self._housekeeping = Housekeeping(self.ledger, settings.ledger, self.alarms)
             self.announce("Preoperational")
             try:
-                self.line = self._open_line(stack)
+                self._line = self._open_line(stack)
             except InspectdError:
                 self.announce("Error")
                 raise
@@ -126,6 +130,18 @@ class Lane:
     def name(self) -> str:
         """The camera's."""
         return self._lane.camera.name
+
+    @property
+    def line(self) -> Line:
+        """What runs while the context lasts."""
+        if self._line is None:
+            raise AssertionError("entering makes the line")
+        return self._line
+
+    @property
+    def is_fixed_simulated(self) -> bool:
+        """Whether the configuration says that all is simulated."""
+        return self._settings.simulation
 
     @property
     def root(self) -> str:
@@ -151,30 +167,33 @@ class Lane:
         self.line.start(self._unanswered)
         self.announce()
 
-    def stop(self) -> None:
-        """Finishes the waiting parts; the publisher flushes when the lane is left."""
-        trouble = self.trouble()
+    def stop(self, *, in_order: bool) -> None:
+        """Finishes the waiting parts; the publisher flushes when the lane is left.
+
+        `in_order`: this is the end that somebody wanted, and what passes from now on is owed no
+        answer.
+        """
+        in_order = in_order and self.trouble() is None
         self.line.stop(self._settings.drain_s)
-        if trouble is None:
-            self.remember(ENDED, "in order")
-        self.announce("Halted" if trouble is None else "Error")
+        if in_order:
+            self._noting(self.ledger.end_run)
+        self.announce("Halted" if in_order else "Error")
         log.info("line_stopped", camera=self.name, **self.answers.counts)
 
     def look_after(self) -> None:
-        """Now and then: tells a changed state, keeps ledger, disk and runtime in bounds."""
+        """Now and then: tells a changed state, keeps the ledger and the runtime in bounds."""
         self.announce()
-        now = monotonic()
-        if now - self._last_look > DISK_EVERY_S:
-            self._last_look = now
-            self._look_at_disk()
-        if now - self._last_trim > TRIM_EVERY_S:
-            self._last_trim = now
-            self._trim()
+        self._housekeeping()
         if self.line.setup.inspector.failures >= MAX_FAILURES and self._gave_up is None:
             self._fall_back()
 
     def choice(self, product: str, revision: str | None = None) -> Choice:
-        """A product, on the configured runtime."""
+        """A product's revision, by default the one that is active, on the configured runtime.
+
+        Raises:
+            ProductError: there is none.
+        """
+        revision = revision or self._store.current(product)
         return Choice(product, revision, self._settings.runtime, self._settings.threads)
 
     def activate(self, setup: Setup) -> None:
@@ -184,16 +203,18 @@ class Lane:
             InspectdError: it can't change now; all stays as it is.
         """
         try:
-            self.line.change_over(setup)
+            fresh = config.load_product_settings(self._file, setup.product)
+            self.line.change_over(replace(setup, deadline_ms=fresh.deadline_ms))
         except InspectdError:
             setup.lifetime.close()
             raise
         self.announce()
 
-    def reload(self, settings: Settings, product: str) -> None:
-        """SIGHUP: the configuration counts again, whatever commands chose before."""
-        self._settings = settings
-        self.remember(PRODUCT, None)
+    def reload(self, settings: Settings, lane: config.Lane) -> None:
+        """SIGHUP: the configuration counts again, whatever commands chose before.
+
+        It counts once its product runs; until then, and where that fails, all stays as it is.
+        """
 
         def then(outcome: Setup | InspectdError) -> None:
             try:
@@ -202,9 +223,14 @@ class Lane:
                 self.activate(outcome)
             except InspectdError as error:
                 self.tell_failed_reload(error)
+                return
+            self._settings = settings
+            self._lane = replace(self._lane, product=lane.product)
+            self.remember(PRODUCT, None)
+            self.announce()
 
-        self._lane = replace(self._lane, product=product)
-        self.changeover.insist(self.choice(product), then)
+        choice = Choice(lane.product, None, settings.runtime, settings.threads)
+        self.changeover.insist(choice, then)
 
     def tell_failed_reload(self, error: Exception) -> None:
         """The old product stays in charge."""
@@ -212,15 +238,18 @@ class Lane:
 
     def remember(self, name: str, value: str | None) -> None:
         """Keeps a fact over restarts, where the disk allows it."""
+        self._noting(lambda: self.ledger.remember(name, value))
+
+    def remember_choice(self, setup: Setup) -> None:
+        """A command's choice holds until the next one, a SIGHUP or another product in the file."""
+        chosen = {"product": setup.product, "revision": setup.revision, "over": self._lane.product}
+        self.remember(PRODUCT, json.dumps(chosen))
+
+    def _noting(self, note: Callable[[], None]) -> None:
         try:
-            self.ledger.remember(name, value)
+            note()
         except LedgerError as error:
             self.alarms("ledger_failed", str(error))
-
-    def remember_choice(self, setup: Setup, revision: str | None) -> None:
-        """A command's choice holds until the next one, a SIGHUP or another product in the file."""
-        chosen = {"product": setup.product, "revision": revision, "over": self._lane.product}
-        self.remember(PRODUCT, json.dumps(chosen))
 
     def describe(self) -> str:
         """For `systemctl status`."""
@@ -237,7 +266,7 @@ class Lane:
 
     def announce(self, state: str | None = None) -> None:
         """Publishes the state where it has changed; by default that of a line that runs."""
-        line: Line | None = getattr(self, "line", None)
+        line = self._line
         setup = None if line is None else line.setup
         if state is None:
             state = "Ready" if line is not None and line.is_paused else "ContinuousExecution"
@@ -249,7 +278,8 @@ class Lane:
             "threshold": None if setup is None else setup.inspector.bundle.threshold.image,
             "runtime": None if setup is None else setup.inspector.runtime.name,
             "deadline_ms": None if setup is None else setup.deadline_ms,
-            "prepared": self.prepared and f"{self.prepared.product} {self.prepared.revision}",
+            "prepared": self.prepared
+            and f"{self.prepared.choice.product} {self.prepared.choice.revision}",
             "camera": None if line is None else "up" if line.camera_up else "lost",
             "alarms": len(self.alarms.unconfirmed),
             "is_simulated": self._settings.simulation if line is None else line.is_simulated,
@@ -266,8 +296,7 @@ class Lane:
             for name in (PRODUCT, PAUSED, SIMULATED):
                 self.remember(name, None)
         setup = prepare(self._chosen(), self._store, self._file)
-        stack.callback(setup.lifetime.close)  # where the line doesn't come to do it
-        stack.callback(self._close_prepared)
+        stack.callback(self._close, setup)  # where the line doesn't come to do it
         self.answers = stack.enter_context(
             Answers(self.ledger, self.publisher, self.alarms, self.topics.of("mask"))
         )
@@ -275,7 +304,6 @@ class Lane:
         line = Line(camera, setup, self.answers, self.alarms, queue=self._settings.queue)
         line.is_paused = self.ledger.recall(PAUSED) is not None
         line.is_simulated = self._settings.simulation or self.ledger.recall(SIMULATED) is not None
-        self.remember(ENDED, None)
         log.info(
             "line_opened",
             product=setup.product,
@@ -286,9 +314,12 @@ class Lane:
         )
         return line
 
-    def _close_prepared(self) -> None:
+    def _close(self, setup: Setup) -> None:
+        """What is open at the end, unless an inspector that is stuck still uses it."""
         if self.prepared is not None:
-            self.prepared.lifetime.close()
+            self.prepared.setup.lifetime.close()
+        if self._line is None or not self._line.is_busy:
+            setup.lifetime.close()
 
     def _chosen(self) -> Choice:
         """What a command chose, if the configuration is still the one that it was chosen over."""
@@ -305,20 +336,20 @@ class Lane:
             return None
         number = _number(newest.trigger.part_id)
         counted = self.ledger.last_part(self.name, counted=True)
-        if counted is None or self.ledger.recall(ENDED) is not None:
+        if counted is None or self.ledger.ended_in_order:
             return LastPart(number)
         guessed = max(0, number - _number(counted.trigger.part_id))
         return LastPart(number, counted.trigger.trigger_count, guessed)
 
     def _fall_back(self) -> None:
         """The runtime failed on part after part: another one takes over, or the daemon ends."""
+        if self.changeover.running is not None:
+            return
         setup, fallback = self.line.setup, self._settings.fallback
         failed = f"{setup.inspector.runtime.name} failed on {MAX_FAILURES} parts in a row"
         if not fallback or self._settings.runtime == fallback:
             self._gave_up = failed
             self.alarms("runtime_failed", f"{failed}; the daemon ends, to be started anew")
-            return
-        if self.changeover.running is not None:
             return
         self._settings = self._settings.model_copy(update={"runtime": fallback})
 
@@ -332,44 +363,6 @@ class Lane:
 
         self.changeover.begin(self.choice(setup.product, setup.revision), then)
         self.alarms("runtime_failed", f"{failed}; {fallback} takes over")
-
-    def _look_at_disk(self) -> None:
-        """Copies the ledger's log; where the disk gets full, gives pictures up before verdicts."""
-        try:
-            self.ledger.checkpoint()
-            free = shutil.disk_usage(self._path.parent).free
-        except (LedgerError, OSError) as error:
-            self.alarms("ledger_failed", str(error))
-            return
-        limit = self._settings.ledger.min_free_mib * MIB
-        if free < limit and not self.ledger.is_tight:
-            self.ledger.is_tight = True
-            text = f"{free // MIB} MiB are free: masks and records of waiting verdicts are dropped"
-            self.alarms("disk_full", text, path=str(self._path.parent))
-            try:
-                self.ledger.drop_pictures()
-            except LedgerError as error:
-                log.error("ledger_failed", error=str(error))
-        elif free > limit * ROOMY and self.ledger.is_tight:
-            self.ledger.is_tight = False
-            log.info("disk_free_again", mib=free // MIB)
-
-    def _trim(self) -> None:
-        section = self._settings.ledger
-        bounds = Bounds(
-            section.max_rows, section.max_undelivered, section.max_age_days, section.max_mib * MIB
-        )
-        try:
-            lost = self.ledger.trim(bounds, datetime.now(UTC))
-        except LedgerError as error:
-            self.alarms("ledger_failed", str(error))
-            return
-        if lost.verdicts:
-            text = f"{lost.verdicts} undelivered verdicts were dropped"
-            self.alarms("verdicts_given_up", text)
-        if lost.pictures:
-            text = f"masks and records of {lost.pictures} undelivered verdicts were dropped"
-            self.alarms("records_given_up", text)
 
 
 def _number(part_id: str) -> int:

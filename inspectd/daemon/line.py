@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
+from contextlib import suppress
 from queue import Empty, Full, Queue
 from time import monotonic, monotonic_ns
 
@@ -30,6 +31,8 @@ CAMERA_RETRY_S = (0.2, 0.5, 1.0, 2.0)
 TICK_S = 0.2
 MAX_UNDECIDED = 1_000
 """Parts that may wait beside the frames, with their answer known; more are left to the timer."""
+REST_S = 1.0
+"""At the stop, to take what the camera has seen already."""
 MAX_SWITCHES = 8
 """Changeovers that may wait for the inspector."""
 STUCK_S = 10.0
@@ -121,6 +124,11 @@ class Line:
             self._setup = setup
         log.info("product_changed", product=setup.product, revision=setup.revision)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether the inspector didn't come to its end: what it uses mustn't be closed."""
+        return self._worker.is_alive()
+
     def stuck(self) -> str | None:
         """Which part of the line makes no progress, in words; None while all is well."""
         since, deadline_s = self._busy_since, self._setup.deadline_ms / 1000
@@ -149,11 +157,24 @@ class Line:
                     attempt = 0
                     with self._taking:
                         self._take(event)
+            self._take_rest()
         except BaseException as error:  # noqa: BLE001 - it ends the daemon, with its trace logged
             self._die("pump", error)
         finally:
             self._stopping.set()
             self.ended.set()
+
+    def _take_rest(self) -> None:
+        """At the stop: parts that the camera knows of already."""
+        until = monotonic() + REST_S
+        with suppress(CameraError):
+            while self.camera_up and monotonic() < until:
+                event = self._camera.next_event(0.0)
+                if event is None or isinstance(event, EndOfStream):
+                    return
+                if not isinstance(event, Notice):
+                    with self._taking:
+                        self._take(event)
 
     def _reopen_camera(self, error: CameraError, attempt: int) -> int:
         """Closes and opens a lost camera, with growing pauses, until it is back or the stop.
@@ -211,12 +232,19 @@ class Line:
                 except Empty:
                     continue
                 if isinstance(job, Setup):
-                    job.lifetime.close()  # no part of it is left
+                    self._close(job)  # no part of it is left
                 else:
                     self._leave_queue(job)
                     self._handle(job)
         except BaseException as error:  # noqa: BLE001 - it ends the daemon, with its trace logged
             self._die("inspector", error)
+
+    def _close(self, setup: Setup) -> None:
+        self._busy_since = monotonic()  # a runtime may hang here as well
+        try:
+            setup.lifetime.close()
+        finally:
+            self._busy_since = None
 
     def _handle(self, part: Part) -> None:
         if not isinstance(part.work, Frame):

@@ -15,8 +15,9 @@ import structlog
 from inspectd.core.errors import CommandError, InspectdError
 from inspectd.daemon import commands
 from inspectd.daemon.answers import Setup
+from inspectd.daemon.changeover import Choice
 from inspectd.daemon.commands import Command, Sender
-from inspectd.daemon.lane import PAUSED, SIMULATED, Lane
+from inspectd.daemon.lane import PAUSED, SIMULATED, Lane, Prepared
 from inspectd.publishers.connection import Message, Received
 
 log = structlog.get_logger()
@@ -61,7 +62,7 @@ class Operator:
         match command:
             case commands.PrepareProduct(product=product, revision=revision):
                 choice = lane.choice(product, revision)
-                lane.changeover.begin(choice, lambda found: self._keep(found, sender))
+                lane.changeover.begin(choice, lambda found: self._keep(choice, found, sender))
             case commands.Activate():
                 self._activate(command, sender)
             case commands.Start() | commands.Stop():
@@ -75,6 +76,8 @@ class Operator:
                     raise CommandError(f"no unconfirmed alarm {alarm_id}")
                 lane.announce()
                 self._reply(sender, text=f"{count} confirmed", confirmed=count)
+            case commands.SetSimulation(on=False) if lane.is_fixed_simulated:
+                raise CommandError("the configuration says simulation = true; change it there")
             case commands.SetSimulation(on=on):
                 lane.line.is_simulated = on
                 lane.remember(SIMULATED, "by command" if on else None)
@@ -84,45 +87,45 @@ class Operator:
     def _activate(self, command: commands.Activate, sender: Sender) -> None:
         """What is prepared, or what is named, which is prepared first."""
         lane, prepared = self._lane, self._lane.prepared
-        wanted = command.product
-        if wanted is None:
-            if command.revision is not None:
-                raise CommandError("revision: name the product too")
-            if prepared is None:
-                raise CommandError("nothing is prepared; name a product, or prepare_product first")
-            wanted = prepared.product
-        if prepared is not None and _fits(prepared, wanted, command.revision):
+        if command.product is not None:
+            choice = lane.choice(command.product, command.revision)
+        elif command.revision is not None:
+            raise CommandError("revision: name the product too")
+        elif prepared is None:
+            raise CommandError("nothing is prepared; name a product, or prepare_product first")
+        else:
+            choice = lane.choice(prepared.choice.product, prepared.choice.revision)
+        if prepared is not None and prepared.choice == choice:
             lane.prepared = None
-            self._switch(prepared, command.revision, sender)
+            self._switch(prepared.setup, sender)
             return
-        choice = lane.choice(wanted, command.revision)
 
         def then(found: Setup | InspectdError) -> None:
             if isinstance(found, InspectdError):
                 self._refuse(sender, found)
             else:
-                self._switch(found, command.revision, sender)
+                self._switch(found, sender)
 
         lane.changeover.begin(choice, then)
 
-    def _switch(self, setup: Setup, revision: str | None, sender: Sender) -> None:
+    def _switch(self, setup: Setup, sender: Sender) -> None:
         before = self._lane.line.setup
         try:
             self._lane.activate(setup)
         except InspectdError as error:
             self._refuse(sender, error)
             return
-        self._lane.remember_choice(setup, revision)
+        self._lane.remember_choice(setup)
         text = f"{setup.product} {setup.revision} is active, after {before.product}"
-        self._reply(sender, text=text, **_facts(setup))
+        self._reply(sender, text=text, **_facts(self._lane.line.setup))
 
-    def _keep(self, found: Setup | InspectdError, sender: Sender) -> None:
+    def _keep(self, choice: Choice, found: Setup | InspectdError, sender: Sender) -> None:
         if isinstance(found, InspectdError):
             self._refuse(sender, found)
             return
-        replaced, self._lane.prepared = self._lane.prepared, found
+        replaced, self._lane.prepared = self._lane.prepared, Prepared(choice, found)
         if replaced is not None:
-            replaced.lifetime.close()
+            replaced.setup.lifetime.close()
         self._lane.announce()
         text = f"{found.product} {found.revision} is prepared; activate it"
         self._reply(sender, text=text, **_facts(found))
@@ -153,10 +156,6 @@ class Operator:
         self._lane.publisher.send(
             Message(sender.topic, payload, correlation=sender.correlation, expiry_s=60)
         )
-
-
-def _fits(prepared: Setup, product: str, revision: str | None) -> bool:
-    return prepared.product == product and revision in (None, prepared.revision)
 
 
 def _facts(setup: Setup) -> dict[str, Any]:

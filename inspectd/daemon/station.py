@@ -8,8 +8,10 @@ the daemon with a failure, after every part in it was answered; systemd starts i
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -32,6 +34,8 @@ TICK_S = 0.5
 SWITCH_S = 0.001
 """How long a thread may keep Python's lock from another that waits. Python's own 5 ms are more than
 all that a part costs beside inference."""
+LEAVE_S = 15.0
+"""Beyond the time to drain parts and to flush messages, before the process ends as it is."""
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 CHANGEABLE = {"product", "runtime", "threads", "fallback"}
 """What SIGHUP changes without a restart."""
@@ -61,13 +65,21 @@ class Station:
             for lane in lanes:
                 lane.start()
             self._notifier.ready(_status(lanes))
+            in_order = False
             try:
                 self._supervise(lanes)
+                in_order = _trouble(lanes) is None
             finally:
                 self._notifier.stopping()
-                trouble = _trouble(lanes)
-                _stop(lanes)
-        return 1 if trouble else 0
+                self._limit_the_end()
+                _stop(lanes, in_order=in_order)
+        return 0 if in_order else 1
+
+    def _limit_the_end(self) -> None:
+        """However stuck a disk, a camera or a runtime is, the process ends."""
+        limit = threading.Timer(2 * self._settings.drain_s + LEAVE_S, os._exit, (1,))
+        limit.daemon = True
+        limit.start()
 
     def _lanes(self) -> list[Lane]:
         root = self._settings.state_dir or state_dir()
@@ -115,12 +127,12 @@ class Station:
             return
         if _fixed(fresh) != _fixed(self._settings):
             log.warning("restart_needed", reason=f"only {sorted(CHANGEABLE)} change on SIGHUP")
-        products = [lane.product for lane in fresh.lanes]
-        if len(products) != len(lanes):
+        by_name = {lane.camera.name: lane for lane in fresh.lanes}
+        if set(by_name) != {lane.name for lane in lanes}:
             return
         self._settings = fresh
-        for lane, product in zip(lanes, products, strict=True):
-            lane.reload(fresh, product)
+        for lane in lanes:
+            lane.reload(fresh, by_name[lane.name])
 
 
 def _trouble(lanes: list[Lane]) -> str | None:
@@ -128,10 +140,10 @@ def _trouble(lanes: list[Lane]) -> str | None:
     return next((trouble for trouble in found if trouble is not None), None)
 
 
-def _stop(lanes: list[Lane]) -> None:
+def _stop(lanes: list[Lane], *, in_order: bool) -> None:
     """All at once: each has the whole time to drain."""
     with ThreadPoolExecutor(len(lanes), "stop") as pool:
-        list(pool.map(Lane.stop, lanes))
+        list(pool.map(lambda lane: lane.stop(in_order=in_order), lanes))
 
 
 def _fixed(settings: Settings) -> dict[str, object]:

@@ -133,10 +133,15 @@ class Connection:
         *,
         will: Message | None = None,
         subscriptions: tuple[Subscription, ...] = (),
+        max_packet: int | None = None,
     ) -> None:
+        """`max_packet`: bytes of a packet that the broker may send us (MQTT 5); of a payload beyond
+        it, which 3.1.1 can't prevent, `Received` has one byte more than that.
+        """
         self._settings = settings
         self._on_event = on_event
         self._subscriptions = subscriptions
+        self._max_packet = max_packet
         self._gone = threading.Event()
         self._client = mqtt.Client(
             CallbackAPIVersion.VERSION2,
@@ -170,7 +175,10 @@ class Connection:
         where = f"{self._settings.host}:{self._settings.port}"
         try:
             self._client.connect(
-                self._settings.host, self._settings.port, self._settings.keepalive_s
+                self._settings.host,
+                self._settings.port,
+                self._settings.keepalive_s,
+                properties=self._connect_properties(),
             )
         except ssl.SSLError as error:
             raise PublishError(
@@ -220,6 +228,13 @@ class Connection:
         if info.rc != mqtt.MQTT_ERR_SUCCESS:
             raise PublishError(f"{message.topic}: {mqtt.error_string(info.rc)}")
         return info.mid
+
+    def _connect_properties(self) -> Properties | None:
+        if self._settings.version != "5" or self._max_packet is None:
+            return None
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        properties.MaximumPacketSize = self._max_packet
+        return properties
 
     def _properties(self, message: Message) -> Properties | None:
         if self._settings.version != "5":
@@ -272,10 +287,11 @@ class Connection:
 
     def _on_message(self, client: mqtt.Client, _: Any, message: mqtt.MQTTMessage) -> None:
         properties = message.properties
+        end = None if self._max_packet is None else self._max_packet + 1
         self._on_event(
             Received(
                 message.topic,
-                bytes(message.payload),
+                bytes(message.payload[:end]),
                 message.retain,
                 monotonic_ns(),
                 getattr(properties, "ResponseTopic", None),

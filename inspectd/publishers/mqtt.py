@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from math import inf
 from queue import Empty, SimpleQueue
 from time import monotonic, monotonic_ns
 from types import TracebackType
@@ -55,7 +56,11 @@ MAX_INBOX = 2_000
 """Live letters that may wait in memory; more go to the ledger's backlog."""
 MAX_ALARMS = 100
 STUCK_S = 60.0
-"""A turn of the thread that takes longer is no progress; finding a broker's name takes its time."""
+"""A turn of the thread that takes longer is no progress."""
+MAX_HEARD_BYTES = 16 * 1024
+"""Of a packet that is sent to us: commands are small."""
+MAX_OUTGOING = 50
+"""Messages that wait for the broker's window; a reply beyond is dropped, verdicts aren't."""
 MAX_CLIENT_ID = 64
 PACKET_BYTES = 64
 """Allowed for what a packet holds besides topic and payload."""
@@ -205,6 +210,7 @@ class MqttPublisher:
         self._turned_at = monotonic()
         if self._connection is None and monotonic() >= self._next_attempt:
             self._connect()
+            self._turned_at = monotonic()
         self._check_answers()
         if self._backlog.is_rewind_due:
             self._rewind_backlog()
@@ -237,7 +243,7 @@ class MqttPublisher:
             case _Backlogged():
                 self._backlog.has_grown()
             case Message():
-                if self._online:
+                if self._online and len(self._outgoing) < MAX_OUTGOING:
                     self._dispatch(item)
             case str():
                 self._alarms.append(item)
@@ -269,6 +275,7 @@ class MqttPublisher:
         self._send_live()
 
     def _connect(self) -> None:
+        self._turned_at = inf  # finding a broker's name may take minutes, and holds nobody up
         self._link += 1
         link = self._link
         will = self._availability("offline")
@@ -281,6 +288,7 @@ class MqttPublisher:
                     lambda event: self._inbox.put(_Heard(link, event)),
                     will=will,
                     subscriptions=() if self._on_command is None else (commands,),
+                    max_packet=MAX_HEARD_BYTES,
                 )
             )
         except PublishError as error:
@@ -354,11 +362,16 @@ class MqttPublisher:
         if not self._online:
             self._backlog.put(list(self._live))
             self._live.clear()
-        while self._live and self._online and not self._outgoing:
+        while self._live and self._online and not self._outgoing and self._has_room:
             letter = self._live.popleft()
             if letter.deadline_ns is not None and monotonic_ns() > letter.deadline_ns:
                 letter = late(letter)
             self._send(letter)
+
+    @property
+    def _has_room(self) -> bool:
+        """Whether what is sent now leaves now: what waits for the broker may become late."""
+        return len(self._flight) < self._window
 
     def _send(self, letter: Letter) -> None:
         """Verdict, record and mask, in this order."""
@@ -369,7 +382,7 @@ class MqttPublisher:
         log.debug("verdict_published", result_id=letter.result_id, monotonic_ns=monotonic_ns())
 
     def _dispatch(self, message: Message) -> None:
-        self._outgoing.append((None, message))
+        self._outgoing.extend((None, fitting) for fitting in self._if_it_fits(message))
         self._pump()
 
     def _pump(self) -> None:

@@ -185,7 +185,7 @@ class Desk:
         self.lane = Lane(config, root, settings, settings.lanes[0], self.posted.put)
         self.operator = Operator(self.lane, self.posted.put)
         stack.enter_context(self.lane)
-        stack.callback(self.lane.stop)
+        stack.callback(lambda: self.lane.stop(in_order=True))
         self.lane.start()
         self.replies: list[Message] = []
         self.lane.publisher.send = self.replies.append  # type: ignore[method-assign]

@@ -136,6 +136,7 @@ class Outlet:
     letters: list[Letter] = field(default_factory=list)
     sent_ns: list[int] = field(default_factory=list)
     alarms: list[str] = field(default_factory=list)
+    before_alarm: Callable[[], object] = lambda: None
 
     def publish(self, letter: Letter) -> None:
         """See `answers.Outlet`."""
@@ -144,6 +145,7 @@ class Outlet:
 
     def alarm(self, kind: str, text: str, **facts: object) -> None:
         """See `answers.Alarm`."""
+        self.before_alarm()
         self.alarms.append(kind)
 
     def verdicts(self) -> list[dict[str, Any]]:
@@ -364,6 +366,7 @@ def test_a_stuck_inspector_does_not_fill_the_memory(
         bench.wait(8)
         assert bench.outlet.reasons() == ["late", *["frame_lost"] * 4, *["late"] * 3]
         bench.runtime.gate.set()
+        wait_until(bench.line._jobs.empty)
         bench.camera.add(IMAGE)
         bench.wait(9)
         assert bench.outlet.reasons()[-1] == "below_threshold"
@@ -438,6 +441,56 @@ def test_a_shorter_deadline_does_not_overtake(bundle: Bundle, tmp_path: Path) ->
         bench.wait(2)
         assert [letter.seq for letter in bench.outlet.letters] == [1, 2]
         assert [v["deadline_ms"] for v in bench.outlet.verdicts()] == [1200, 50]
+
+
+def test_a_long_deadline_does_not_keep_a_later_short_one(bundle: Bundle, tmp_path: Path) -> None:
+    """What was answered long ago holds nobody up."""
+    with bench_of(bundle, tmp_path) as bench:
+        bench.camera.add(IMAGE)
+        bench.wait(1)
+        bench.line.change_over(bench.setup("hasty", deadline_ms=200))
+        bench.runtime.gate.clear()
+        started = monotonic()
+        bench.camera.add(IMAGE)
+        bench.wait(2)
+        assert bench.outlet.reasons() == ["below_threshold", "late"]
+        assert monotonic() - started < PATIENCE_S / 4
+
+
+def test_the_verdict_goes_before_the_alarm(bundle: Bundle, tmp_path: Path) -> None:
+    """Whoever is told may take long: a log that nobody reads blocks."""
+    with bench_of(bundle, tmp_path, deadline_ms=100) as bench:
+        blocked = threading.Event()
+        bench.outlet.before_alarm = lambda: blocked.wait(PATIENCE_S)
+        bench.runtime.gate.clear()
+        bench.camera.add(IMAGE)
+        bench.wait(1)
+        assert bench.answers.counts == {"undecided": 1}
+        blocked.set()
+
+
+def test_a_runtime_that_hangs_at_its_end_is_noticed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a changeover, in the inspector's thread."""
+    monkeypatch.setattr(module, "STUCK_S", 0.01)
+    blocked = threading.Event()
+    slow = bench.setup("slow", deadline_ms=1)
+    slow.lifetime.callback(lambda: blocked.wait(PATIENCE_S))
+    bench.line.change_over(slow)
+    bench.line.change_over(bench.setup("next", deadline_ms=1))
+    wait_until(bench.line.stuck)
+    blocked.set()
+    wait_until(lambda: bench.line.stuck() is None)
+
+
+def test_a_stop_takes_what_the_camera_has(bench: Bench) -> None:
+    """A burst that it has seen is answered, not forgotten."""
+    bench.camera.add(*[Reason.FRAME_LOST] * 500, *[IMAGE] * 5)
+    bench.line.stop(PATIENCE_S)
+    assert bench.camera.script.empty()
+    assert len(bench.outlet.letters) == 505
+    assert_answered(bench, 505)
 
 
 def test_what_passed_long_ago_is_late(bench: Bench) -> None:
