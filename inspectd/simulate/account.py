@@ -330,53 +330,72 @@ class Matched:
 
 def _matched(events: Events) -> Matched:
     first: dict[int, Answer] = {}
-    numbers: dict[str, int] = {}
     repeated: set[int] = set()
     surplus = 0
-    epochs = _epochs(events)
+    numbers = _numbers(events)
     for answer in events.answers:
-        if answer.count is None:
-            continue
-        number = edge_of(answer.count, epochs.get(answer.result_id, 0), events.power_ups)
-        if not 1 <= number <= len(events.passed_at):
+        number = numbers.get(answer.result_id)
+        if number is None:
             surplus += 1
-            continue
-        numbers[answer.result_id] = number
-        if number in first:
+        elif number in first:
             repeated.add(number)
         else:
             first[number] = answer
     return Matched(first, numbers, len(repeated), surplus)
 
 
-def _epochs(events: Events) -> dict[str, int]:
+def _numbers(events: Events) -> dict[str, int]:
+    """Result id to the number of its part, of all that was answered or is in the ledger.
+
+    A part that passed unseen while the camera was away has no count: in the order of the daemon's
+    own numbers it takes the next place behind the one before it, if no other part has that.
+    """
+    known: dict[str, Answer | Row] = {row.result_id: row for row in events.rows}
+    known |= {answer.result_id: answer for answer in events.answers}
+    epochs = _epochs(list(known.values()), len(events.power_ups))
+    found: dict[str, int] = {}
+    for result_id, entry in known.items():
+        if entry.count is not None:
+            number = edge_of(entry.count, epochs.get(result_id, 0), events.power_ups)
+            if 1 <= number <= len(events.passed_at):
+                found[result_id] = number
+    taken, last = set(found.values()), 0
+    for entry in sorted(known.values(), key=lambda entry: entry.seq):
+        if entry.result_id in found:
+            last = found[entry.result_id]
+        elif entry.count is None and last < len(events.passed_at) and last + 1 not in taken:
+            last += 1
+            found[entry.result_id] = last
+            taken.add(last)
+    return found
+
+
+def _epochs(entries: Sequence[Answer | Row], power_ups: int) -> dict[str, int]:
     """Result id to the camera's power-up that its count is since: a count that falls, in the order
     of the ledger, tells it."""
-    if not events.power_ups:
+    if not power_ups:
         return {}
     found: dict[str, int] = {}
     epoch = last = 0
-    for answer in sorted(events.answers, key=lambda answer: answer.seq):
-        if answer.count is None:
+    for entry in sorted(entries, key=lambda entry: entry.seq):
+        if entry.count is None:
             continue
-        if answer.count < last and epoch < len(events.power_ups):
+        if entry.count < last and epoch < power_ups:
             epoch += 1
-        last = answer.count
-        found[answer.result_id] = epoch
+        last = entry.count
+        found[entry.result_id] = epoch
     return found
 
 
 def _acknowledged(events: Events, parts: Matched) -> set[int]:
     """Parts whose verdict nobody received, but the broker had acknowledged it."""
     received = {answer.result_id for answer in events.answers}
-    epochs = len(events.power_ups)
-    found = set()
-    for row in events.rows:
-        if not row.is_delivered or row.result_id in received or row.count is None or epochs:
-            continue
-        if 1 <= row.count <= len(events.passed_at) and row.count not in parts.first:
-            found.add(row.count)
-    return found
+    found = {
+        parts.numbers[row.result_id]
+        for row in events.rows
+        if row.is_delivered and row.result_id not in received and row.result_id in parts.numbers
+    }
+    return found - parts.first.keys()
 
 
 def _out_of_order(answers: Sequence[Answer]) -> int:

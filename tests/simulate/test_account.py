@@ -16,6 +16,7 @@ from inspectd.simulate.account import (
     Row,
     Sample,
     account_of,
+    matched,
     percentiles,
     unmet,
 )
@@ -107,10 +108,24 @@ def test_two_results_of_one_part() -> None:
 
 
 def test_answers_that_belong_to_no_part() -> None:
-    """Without a count an answer can't be matched; a count that never was is surplus."""
-    answers = [answer(None, "undecided"), answer(7, "undecided")]
+    """A count that never was is surplus, and so is an answer without one where no part is left."""
+    answers = [answer(1, seq=1), answer(None, "undecided", seq=2), answer(7, "undecided", seq=3)]
     found = figures(events(1, answers), "uncounted", "surplus", "unanswered")
-    assert found == (1, 1, 1)
+    assert found == (1, 2, 0)
+
+
+def test_an_answer_without_a_count_takes_its_place_in_the_order() -> None:
+    """Between those that the camera counted; a place that another part has isn't taken twice."""
+    answers = [
+        answer(1, seq=1),
+        answer(None, "undecided", result_id="a", seq=2),
+        answer(None, "undecided", result_id="b", seq=3),
+        answer(None, "undecided", result_id="c", seq=4),
+        answer(4, seq=5),
+    ]
+    line = events(5, answers)
+    assert matched(line).numbers == {"r1": 1, "a": 2, "b": 3, "r4": 4}
+    assert figures(line, "unanswered", "surplus", "duplicates") == (1, 1, 0)
 
 
 def test_order_of_arrival() -> None:

@@ -53,7 +53,7 @@ kind = "daemon-kill"
 at_part = 130
 
 [expect]
-unanswered = 239
+unanswered = 0
 """
 
 
