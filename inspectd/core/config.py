@@ -444,10 +444,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 def _absolute(content: dict[str, Any], base: Path) -> dict[str, Any]:
     """Relative paths in the file are meant from the file's own directory."""
-    resolved = {
-        key: _absolute(value, base) if isinstance(value, dict) else value
-        for key, value in content.items()
-    }
+    resolved = {key: _resolved(value, base) for key, value in content.items()}
     for key in ("path", "ca_file", "cert_file", "key_file", "state_dir", "cti"):
         value = resolved.get(key)
         if isinstance(value, str):
@@ -455,6 +452,14 @@ def _absolute(content: dict[str, Any], base: Path) -> dict[str, Any]:
         elif key == "cti" and isinstance(value, list):
             resolved[key] = [str(base.resolve() / _at_home(str(item))) for item in value]
     return resolved
+
+
+def _resolved(value: Any, base: Path) -> Any:
+    if isinstance(value, dict):
+        return _absolute(value, base)
+    if isinstance(value, list):
+        return [_resolved(item, base) for item in value]
+    return value
 
 
 def _at_home(name: str) -> Path:

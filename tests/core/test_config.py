@@ -132,6 +132,13 @@ def test_relative_paths_are_the_files_own(config: Path, monkeypatch: pytest.Monk
     assert settings.mqtt.ca_file == Path("/home/me/ca.pem")
 
 
+def test_relative_paths_of_several_cameras(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are the file's own as well."""
+    config.write_text('product = "x"\n[[cameras]]\nname = "left"\npath = "pictures"\n')
+    monkeypatch.chdir("/")
+    assert load_settings(config).cameras[0].path == config.parent / "pictures"  # type: ignore[union-attr]
+
+
 def test_an_unknown_home_is_told(config: Path) -> None:
     """Not a trace."""
     config.write_text('product = "x"\n[camera]\npath = "~nobody-of-this-name/pictures"\n')
