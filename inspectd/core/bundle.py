@@ -236,7 +236,8 @@ def read_manifest(path: Path) -> Manifest:
         raise BundleSchemaError(
             path,
             f"{MANIFEST} has schema version {version}, this program knows "
-            f"{READABLE[0]} to {SCHEMA_VERSION}; update inspectd or calibrate the product with this version",
+            f"{READABLE[0]} to {SCHEMA_VERSION}; update inspectd or calibrate the product with "
+            "this version",
         )
     try:
         return Manifest.model_validate_json(text)
