@@ -6,8 +6,6 @@ can't differ from what the line sees; torch only has to agree with it, which is 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -42,8 +40,9 @@ from calibration.evaluate import (
 from calibration.gallery import Exhibit, Gallery, draw_gallery, worst, write_gallery
 from calibration.graph import ScoringGraph, export_onnx
 from calibration.metrics import auroc
-from calibration.policies import GOOD_ONLY, Choice, check, choose
+from calibration.policies import GOOD_ONLY, Choice, check, choose, require_support
 from calibration.report import CASES, CalibrationReport, choose_cases, render_calibration_report
+from calibration.rethreshold import revision_digest
 from calibration.scorers import Report, Scorer
 from calibration.simulate import simulate_defect
 from calibration.thresholds import pixel_f1_threshold
@@ -148,6 +147,7 @@ def calibrate(
     started = monotonic()
     train_paths, held_back = split_good(find_good(request.images), request)
     samples = _holdout_samples(request, held_back)
+    _require_support(request, samples)
     sizes = _source_sizes([*train_paths, *(sample.path for sample in samples)], report)
     preprocessing = Preprocessing(
         resize=request.resize,
@@ -180,7 +180,7 @@ def calibrate(
             "calibrated in": f"{monotonic() - started:.0f} s",
         }
         revision = store.next_revision(
-            request.product, _digest(folder / MODEL, threshold, preprocessing)
+            request.product, revision_digest(sha256_of(folder / MODEL), threshold, preprocessing)
         )
         remarks = (*choice.remarks, *_overlap_remark(train_paths, samples))
         write_holdout(folder, scores)
@@ -314,6 +314,13 @@ def _holdout_samples(request: Request, held_back: list[Path]) -> list[Sample]:
         return [Sample(path, "good") for path in held_back]
     find = find_good_holdout if request.policy.name in GOOD_ONLY else find_holdout
     return find(request.holdout)
+
+
+def _require_support(request: Request, samples: list[Sample]) -> None:
+    """Refuses what the policy can't be found on, before the model is learned."""
+    n_defect = sum(sample.is_defect for sample in samples)
+    n_good = len(samples) - n_defect
+    require_support(request.policy, n_good, n_good if request.holdout is None else n_defect)
 
 
 def _score_holdout(
@@ -455,9 +462,3 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "other build"
-
-
-def _digest(model: Path, threshold: Threshold, preprocessing: Preprocessing) -> str:
-    """Hash of what decides verdicts: the same pictures, seed and settings give the same."""
-    text = json.dumps([asdict(threshold), preprocessing.model_dump(mode="json")], sort_keys=True)
-    return hashlib.sha256((sha256_of(model) + text).encode()).hexdigest()

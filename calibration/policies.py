@@ -11,12 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from calibration import tails
 from calibration.costs import Prices, cost_threshold
 from calibration.intervals import events_allowed
 from calibration.metrics import BoolArray, FloatArray
 from calibration.remarks import describe
 from calibration.tails import HIGHEST_RATE, sigma_threshold
 from calibration.thresholds import (
+    allowed_events,
     escape_threshold,
     f1_threshold,
     overkill_threshold,
@@ -116,6 +118,21 @@ def check(policy: PolicyPart) -> None:
         if not is_allowed:
             bounds = "above 0" if high == float("inf") else f"between 0 and {high:g}, as 0.01"
             raise ConfigError(f"{_option(name)} {value:g}: the {meaning} lies {bounds}")
+
+
+def require_support(policy: PolicyPart, n_good: int, n_defect: int) -> None:
+    """Refuses a hold-out set too small for the policy, before minutes of work are spent on it.
+
+    Raises:
+        DatasetError: it says what it would take.
+    """
+    limits = policy.limits
+    if policy.name == "sigma":
+        tails.require_support(n_good, limits["false_alarm_rate"])
+    if "max_escape_rate" in limits:
+        allowed_events(limits["max_escape_rate"], n_defect, "escape", "defect")
+    if "max_overkill_rate" in limits:
+        allowed_events(limits["max_overkill_rate"], n_good, "overkill", "good part")
 
 
 def _band(

@@ -122,7 +122,9 @@ def sigma_threshold(good: FloatArray, rate: float, seed: int = 0) -> SigmaFit:
     Raises:
         DatasetError: too few good parts, too few different scores, or a rate too far beyond them.
     """
-    _require_support(good, rate)
+    require_support(good.size, rate)
+    if not np.isfinite(good).all():
+        raise DatasetError("a good part's score is not finite; remove its picture")
     wanted = max(LEAST_TAIL, ceil(good.size / 10))
     tail, excess = fit_tail(good, wanted)
     cut = tail.cut(rate)
@@ -161,18 +163,21 @@ def fit_tail(good: FloatArray, wanted: int) -> tuple[Tail, FloatArray]:
     return tail, excess
 
 
-def _require_support(good: FloatArray, rate: float) -> None:
-    if good.size < LEAST_GOOD:
+def require_support(n_good: int, rate: float) -> None:
+    """Refuses what so many good parts can't say, before anything is scored.
+
+    Raises:
+        DatasetError: too few good parts at all, or for so low a rate.
+    """
+    if n_good < LEAST_GOOD:
         raise DatasetError(
             f"policy sigma fits the tail of the good scores and needs at least {LEAST_GOOD} good "
-            f"parts in the hold-out set; it has {good.size}: add {LEAST_GOOD - good.size}"
+            f"parts in the hold-out set; it has {n_good}: add {LEAST_GOOD - n_good}"
         )
-    if not np.isfinite(good).all():
-        raise DatasetError("a good part's score is not finite; remove its picture")
-    if rate < 1 / (REACH * good.size):
+    if rate < 1 / (REACH * n_good):
         raise DatasetError(
-            f"{good.size} good parts can't support a false-alarm rate of {_percent(rate)}; the "
-            f"lowest that they can is {_percent(1 / (REACH * good.size))}. Ask for that, or add "
+            f"{n_good} good parts can't support a false-alarm rate of {_percent(rate)}; the "
+            f"lowest that they can is {_percent(1 / (REACH * n_good))}. Ask for that, or add "
             f"good parts: at least {ceil(1 / (REACH * rate))} in all"
         )
 

@@ -75,7 +75,7 @@ def escape_threshold(scores: FloatArray, is_defect: BoolArray, rate: float) -> f
     require_both_classes(is_defect)
     _require_finite(scores)
     defective = np.sort(scores[is_defect])
-    allowed = _allowed(rate, defective.size, "escape", "defect")
+    allowed = allowed_events(rate, defective.size, "escape", "defect")
     caught = defective[allowed]
     lower = scores[scores < caught]
     # Where nothing scores lower, every part fails: the cut is kept off the score by a little.
@@ -100,7 +100,7 @@ def overkill_threshold(scores: FloatArray, is_defect: BoolArray, rate: float) ->
         require_both_classes(is_defect)
     _require_finite(scores)
     good = np.sort(scores[~is_defect])
-    allowed = _allowed(rate, good.size, "overkill", "good part")
+    allowed = allowed_events(rate, good.size, "overkill", "good part")
     passed = good[good.size - 1 - allowed]
     higher = scores[scores > passed]
     above = higher.min() if higher.size else passed + (passed - scores.min()) / scores.size
@@ -225,7 +225,7 @@ def _between(below: np.floating | float, above: np.floating | float) -> float:
     return float(cut if below < cut <= above else above)
 
 
-def _allowed(rate: float, n: int, event: str, part: str) -> int:
+def allowed_events(rate: float, n: int, event: str, part: str) -> int:
     """How many events in n parts still prove the rate.
 
     Raises:

@@ -175,8 +175,9 @@ def test_a_policy_that_is_not_supported_makes_nothing(tiny_data: Path, tmp_path:
     """Four defects can't prove 5 %: refused with what it takes, and the store stays empty."""
     policy = PolicyPart(name="max-escapes", limits={"max_escape_rate": 0.05})
     request = replace(_request(tiny_data, tiny_data / "holdout"), policy=policy)
+    spy = Spy(AssertionError("nothing is learned for a threshold that can't be found"))
     with pytest.raises(DatasetError, match=r"4 defects .* at least 59"):
-        _calibrate(request, ProductStore(tmp_path))
+        _calibrate(request, ProductStore(tmp_path), spy)
     assert _tree(tmp_path) == {}
 
 
