@@ -39,7 +39,8 @@ def found_beside(
     if "max_overkill_rate" in limits:
         said.append(_verdict("overkill", limits["max_overkill_rate"], failed.overkill, n_good))
     if "false_alarm_rate" in limits:
-        said.append(_verdict("false alarms", limits["false_alarm_rate"], counts.overkill, n_good))
+        rate = limits["false_alarm_rate"]
+        said.append(_verdict("false alarms", rate, counts.overkill, n_good, "stated about"))
     if "cost_ratio" in limits and "prevalence" in limits:
         prices = Prices(limits["cost_ratio"], limits["prevalence"])
         escape, overkill = prices.weights
@@ -54,11 +55,11 @@ def found_beside(
     return said
 
 
-def _verdict(event: str, limit: float, k: int, n: int) -> str:
+def _verdict(event: str, limit: float, k: int, n: int, promised: str = "promised at most") -> str:
     """What k events in n parts say of a promised rate."""
-    found = f"{event}: promised at most {_percent(limit)}, found {k} of {n}"
     if n == 0:
-        return f"{event}: promised at most {_percent(limit)}, no part to tell by."
+        return f"{event}: {promised} {_percent(limit)}, no part to tell by."
+    found = f"{event}: {promised} {_percent(limit)}, found {k} of {n}"
     if 1 - upper_bound(n - k, n) > limit:
         return f"{found} ({_percent(k / n)}): broken, at 95 % it is more. Calibrate anew."
     if upper_bound(k, n) <= limit:

@@ -62,7 +62,7 @@ def test_cost_and_false_alarms_are_compared_too() -> None:
     said = _found(cost, 2, 1, 20)  # 0.1 * 10 * 0.1 + 0.9 * 0.05
     assert "1,000 parts cost as much as 145 overkills" in said
     sigma = PolicyPart(name="sigma", limits={"false_alarm_rate": 0.01})
-    assert "false alarms: promised at most 1 %, found 1 of 20 (5 %): not" in _found(sigma, 0, 1, 20)
+    assert "false alarms: stated about 1 %, found 1 of 20 (5 %): not" in _found(sigma, 0, 1, 20)
     assert _found(PolicyPart(name="f1"), 1, 1, 20) == ""
 
 

@@ -250,6 +250,7 @@ def test_a_review_band_is_shown() -> None:
     assert "passes if its score is below 0.5000 and fails from 0.6500 on" in words
     assert "0 good and 2 defective hold-out parts" in words
     assert "in it a person decides" in words
+    assert "none of 20 good parts would not pass." in words
     assert "review, then fails" in words
 
 

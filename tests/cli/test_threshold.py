@@ -170,6 +170,10 @@ def test_a_review_band_is_stored(invoke: Invoke, rich: ProductStore) -> None:
     assert made.threshold.review_good > 0 < made.threshold.review_defect
     assert "a person decides" in (made.path / REPORT).read_text()
     assert "Review band: from" in result.stdout
+    shown = invoke("product", "show", "flange").stdout
+    assert "max-escapes, max escape rate 0.05, max overkill rate 0.05, review band" in shown
+    assert f"{made.threshold.image:.6g} to below {made.threshold.review_below:.6g}" in shown
+    assert str(made.manifest.parent) in shown
 
 
 def test_rethresholding_twice_keeps_to_the_same_scores(invoke: Invoke, rich: ProductStore) -> None:
