@@ -24,7 +24,7 @@ from inspectd.core.images import read_image
 from inspectd.core.preprocess import Preprocessing
 from inspectd.core.records import ImageArray, Threshold
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION: Literal[2] = 2
 """Of what is written. 2 added policy, parent and review band; what it leaves out is version 1's."""
 READABLE = (1, 2)
 MANIFEST = "manifest.json"
