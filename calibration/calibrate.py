@@ -6,8 +6,6 @@ can't differ from what the line sees; torch only has to agree with it, which is 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -27,6 +25,7 @@ from calibration.dataset import (
     Sample,
     digest_of,
     find_good,
+    find_good_holdout,
     find_holdout,
     refuse_identical,
 )
@@ -38,19 +37,16 @@ from calibration.evaluate import (
     score_one,
     score_samples,
 )
+from calibration.gallery import Exhibit, Gallery, draw_gallery, worst, write_gallery
 from calibration.graph import ScoringGraph, export_onnx
 from calibration.metrics import auroc
-from calibration.report import (
-    CalibrationReport,
-    ReportCase,
-    choose_cases,
-    render_calibration_report,
-)
+from calibration.policies import GOOD_ONLY, Choice, check, choose, require_support
+from calibration.report import CASES, CalibrationReport, choose_cases, render_calibration_report
+from calibration.rethreshold import revision_digest
 from calibration.scorers import Report, Scorer
 from calibration.simulate import simulate_defect
-from calibration.thresholds import calibrate_threshold, describe, pixel_f1_threshold
+from calibration.thresholds import pixel_f1_threshold
 from inspectd.core.bundle import (
-    HOLDOUT,
     MODEL,
     REPORT,
     SCHEMA_VERSION,
@@ -59,6 +55,7 @@ from inspectd.core.bundle import (
     GoldenPart,
     Graph,
     Manifest,
+    PolicyPart,
     RecipePart,
     ThresholdPart,
     sha256_of,
@@ -66,6 +63,7 @@ from inspectd.core.bundle import (
 )
 from inspectd.core.contracts import Runtime
 from inspectd.core.errors import BundleError, DatasetError, ImageSizeError
+from inspectd.core.holdout import HoldoutPicture, HoldoutScores, write_holdout
 from inspectd.core.images import image_size, read_image
 from inspectd.core.preprocess import Preprocessing, prepare
 from inspectd.core.records import ImageArray, Threshold
@@ -81,7 +79,7 @@ HOLDOUT_SHARE = 0.2
 HOLDOUT_LEAST = 15
 """Good pictures kept apart at least, if that leaves two thirds to learn from."""
 HOLDOUT_MOST = 60
-CASES = 8
+F1 = PolicyPart(name="f1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +96,7 @@ class Request:
     seed: int
     runtime: str = "auto"
     threads: int = 0
+    policy: PolicyPart = F1
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +141,13 @@ def calibrate(
         ImageError: a picture can't be read.
         BundleError: the exported graph disagrees with torch.
         RuntimeUnavailableError: no runtime to find the threshold with.
+        ConfigError: the threshold's policy can't be meant.
     """
+    check(request.policy)
     started = monotonic()
     train_paths, held_back = split_good(find_good(request.images), request)
     samples = _holdout_samples(request, held_back)
+    _require_support(request, samples)
     sizes = _source_sizes([*train_paths, *(sample.path for sample in samples)], report)
     preprocessing = Preprocessing(
         resize=request.resize,
@@ -167,7 +169,9 @@ def calibrate(
         report("checking and writing the revision", 0, 1)
         golden = choose_golden(holdout.scored)
         worst = check_parity(graph, golden, folder)
-        threshold = find_threshold(holdout)
+        scores = holdout_scores(holdout)
+        choice = choose(request.policy, scores)
+        threshold = choice.threshold
         facts = {
             **_facts(request, scorer, backbone, train_paths),
             **fitted.facts,
@@ -176,12 +180,14 @@ def calibrate(
             "calibrated in": f"{monotonic() - started:.0f} s",
         }
         revision = store.next_revision(
-            request.product, _digest(folder / MODEL, threshold, preprocessing)
+            request.product, revision_digest(sha256_of(folder / MODEL), threshold, preprocessing)
         )
-        remarks = (*describe(threshold), *_overlap_remark(train_paths, samples))
-        _write_holdout(folder, holdout.scored)
+        remarks = (*choice.remarks, *_overlap_remark(train_paths, samples))
+        write_holdout(folder, scores)
+        gallery = _gallery(holdout, threshold)
+        write_gallery(folder, gallery)
         goldens = _write_golden(folder, golden)
-        page = _report(request.product, revision, threshold, holdout, remarks, facts)
+        page = _report(request.product, revision, choice, scores, gallery, remarks, facts)
         (folder / REPORT).write_text(page, encoding="utf-8")
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,
@@ -197,6 +203,7 @@ def calibrate(
             ),
             preprocessing=preprocessing,
             threshold=ThresholdPart.model_validate(asdict(threshold)),
+            policy=choice.policy,
             remarks=remarks,
             metrics=_metrics(holdout),
             dataset=_dataset(train_paths, holdout, sizes),
@@ -253,11 +260,21 @@ def simulated_holdout(
     return scored
 
 
-def find_threshold(holdout: Holdout) -> Threshold:
-    """Image and pixel threshold of a scored hold-out set."""
-    scores, is_defect = arrays(holdout.scored)
-    pixel = pixel_f1_threshold(*maps_and_masks(holdout.scored))
-    return calibrate_threshold(scores, is_defect, basis=holdout.basis, pixel=pixel)
+def holdout_scores(holdout: Holdout) -> HoldoutScores:
+    """What a threshold is chosen on, now and later, without pictures and maps."""
+    return HoldoutScores(
+        pictures=tuple(
+            HoldoutPicture(
+                name=one.name,
+                label=one.label,
+                origin="simulated" if one.is_defect and holdout.basis == "simulated" else "real",
+                score=one.score,
+                peak=float(one.anomaly_map.max()),
+            )
+            for one in holdout.scored
+        ),
+        pixel_f1=pixel_f1_threshold(*maps_and_masks(holdout.scored)),
+    )
 
 
 def choose_golden(scored: Sequence[Scored]) -> list[Scored]:
@@ -265,6 +282,8 @@ def choose_golden(scored: Sequence[Scored]) -> list[Scored]:
     chosen = []
     for wanted in (False, True):
         ranked = sorted((s for s in scored if s.is_defect is wanted), key=lambda s: s.score)
+        if not ranked:
+            continue
         picks = np.unique(np.linspace(0, len(ranked) - 1, GOLDEN_EACH, dtype=int))
         chosen += [ranked[pick] for pick in picks]
     return chosen
@@ -293,7 +312,15 @@ def check_parity(graph: ScoringGraph, golden: Sequence[Scored], folder: Path) ->
 def _holdout_samples(request: Request, held_back: list[Path]) -> list[Sample]:
     if request.holdout is None:
         return [Sample(path, "good") for path in held_back]
-    return find_holdout(request.holdout)
+    find = find_good_holdout if request.policy.name in GOOD_ONLY else find_holdout
+    return find(request.holdout)
+
+
+def _require_support(request: Request, samples: list[Sample]) -> None:
+    """Refuses what the policy can't be found on, before the model is learned."""
+    n_defect = sum(sample.is_defect for sample in samples)
+    n_good = len(samples) - n_defect
+    require_support(request.policy, n_good, n_good if request.holdout is None else n_defect)
 
 
 def _score_holdout(
@@ -337,11 +364,6 @@ def _overlap_remark(train: Sequence[Path], samples: Sequence[Sample]) -> tuple[s
     )
 
 
-def _write_holdout(folder: Path, scored: Sequence[Scored]) -> None:
-    rows = [{"name": s.name, "label": s.label, "score": s.score} for s in scored]
-    (folder / HOLDOUT).write_text(json.dumps(rows, indent=0), encoding="utf-8")
-
-
 def _write_golden(folder: Path, golden: Sequence[Scored]) -> tuple[GoldenPart, ...]:
     (folder / "golden").mkdir()
     parts = []
@@ -352,34 +374,40 @@ def _write_golden(folder: Path, golden: Sequence[Scored]) -> tuple[GoldenPart, .
     return tuple(parts)
 
 
+def _gallery(holdout: Holdout, threshold: Threshold) -> Gallery:
+    """Pictures of what this page shows, and of what another threshold's may."""
+    scores, is_defect = arrays(holdout.scored)
+    labels = tuple(one.label for one in holdout.scored)
+    shown = choose_cases(scores, labels, threshold.image, CASES).values()
+    wanted = sorted(worst(scores, is_defect).union(*shown))
+    exhibits = {}
+    for index in wanted:
+        one = holdout.scored[index]
+        mask = one.mask if one.is_defect else None
+        exhibits[index] = Exhibit(one.image, one.anomaly_map, mask)
+    return draw_gallery(exhibits, threshold.pixel)
+
+
 def _report(
     product: str,
     revision: str,
-    threshold: Threshold,
-    holdout: Holdout,
+    choice: Choice,
+    scores: HoldoutScores,
+    gallery: Gallery,
     remarks: tuple[str, ...],
     facts: dict[str, str],
 ) -> str:
-    scores, _ = arrays(holdout.scored)
-    labels = tuple(one.label for one in holdout.scored)
-    cases = []
-    for group, indexes in choose_cases(scores, labels, threshold.image, CASES).items():
-        for index in indexes:
-            one = holdout.scored[index]
-            mask = one.mask if one.is_defect else None
-            cases.append(
-                ReportCase(group, one.name, one.label, one.score, one.image, one.anomaly_map, mask)
-            )
     return render_calibration_report(
         CalibrationReport(
             product=product,
             revision=revision,
             created_at=datetime.now(UTC),
-            threshold=threshold,
-            scores=scores,
-            labels=labels,
-            names=tuple(one.name for one in holdout.scored),
-            cases=tuple(cases),
+            threshold=choice.threshold,
+            scores=scores.scores,
+            labels=scores.labels,
+            names=scores.names,
+            gallery=gallery,
+            policy=choice.policy,
             remarks=remarks,
             facts=facts,
         )
@@ -388,6 +416,8 @@ def _report(
 
 def _metrics(holdout: Holdout) -> dict[str, float]:
     scores, is_defect = arrays(holdout.scored)
+    if not is_defect.any():
+        return {}
     return {"image_auroc": auroc(scores, is_defect), **pixel_figures(holdout.scored)}
 
 
@@ -432,9 +462,3 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "other build"
-
-
-def _digest(model: Path, threshold: Threshold, preprocessing: Preprocessing) -> str:
-    """Hash of what decides verdicts: the same pictures, seed and settings give the same."""
-    text = json.dumps([asdict(threshold), preprocessing.model_dump(mode="json")], sort_keys=True)
-    return hashlib.sha256((sha256_of(model) + text).encode()).hexdigest()

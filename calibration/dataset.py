@@ -84,6 +84,17 @@ def find_holdout(folder: Path) -> list[Sample]:
     return _labelled(folder)
 
 
+def find_good_holdout(folder: Path) -> list[Sample]:
+    """As `find_holdout`, for what needs good parts only: defects are taken where there are some.
+
+    Raises:
+        DatasetError: no folder, no good picture, or the test set.
+    """
+    if folder.is_dir():
+        _refuse_test(folder)
+    return _with_good(folder)
+
+
 def find_labelled(folder: Path) -> list[Sample]:
     """Labelled pictures: ``good/`` and a folder per defect; ``test/`` inside is looked into.
 
@@ -94,6 +105,13 @@ def find_labelled(folder: Path) -> list[Sample]:
 
 
 def _labelled(root: Path) -> list[Sample]:
+    samples = _with_good(root)
+    if not any(sample.is_defect for sample in samples):
+        raise DatasetError(f"{root}: no defective picture; make one folder per kind beside good/")
+    return samples
+
+
+def _with_good(root: Path) -> list[Sample]:
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder; it needs good/ and a folder per defect")
     samples = [
@@ -104,8 +122,6 @@ def _labelled(root: Path) -> list[Sample]:
     ]
     if not any(not sample.is_defect for sample in samples):
         raise DatasetError(f"{root}: no picture in good/; put pictures of good parts there")
-    if not any(sample.is_defect for sample in samples):
-        raise DatasetError(f"{root}: no defective picture; make one folder per kind beside good/")
     return samples
 
 

@@ -22,11 +22,13 @@ from calibration.metrics import (
     pixel_auroc,
     pixel_average_precision,
 )
+from calibration.promises import fails_from, found_beside
+from inspectd.core.bundle import Manifest, PolicyPart
 from inspectd.core.contracts import Runtime
 from inspectd.core.errors import DatasetError, ImageSizeError
 from inspectd.core.images import read_image
 from inspectd.core.preprocess import Preprocessing, prepare, prepare_mask
-from inspectd.core.records import ImageArray, MapArray, MaskArray, Threshold
+from inspectd.core.records import ImageArray, MapArray, MaskArray
 
 Report = Callable[[int, int], None]
 
@@ -62,6 +64,15 @@ class Evaluation:
     escapes: int
     overkill: int
     threshold: float
+    policy: str
+    promise: str
+    """What the policy promised when the threshold was chosen; empty where that isn't known."""
+    found: str
+    """What these parts say of it; empty where no rate was promised."""
+    review_good: int
+    """Good parts in the review band: undecided, counted above as failed."""
+    review_defect: int
+    """Defective parts in it, counted above as failed."""
     n_good: int
     n_defect: int
     pixel_auroc: float | None
@@ -127,16 +138,17 @@ def maps_and_masks(
     ]
 
 
-def summarise(
-    scored: Sequence[Scored], threshold: Threshold, *, runtime: str, product: str, revision: str
-) -> Evaluation:
-    """The figures of a labelled set at a calibrated threshold.
+def summarise(scored: Sequence[Scored], manifest: Manifest, runtime: str) -> Evaluation:
+    """The figures of a labelled set at the calibrated threshold of a revision.
 
     Raises:
         DatasetError: the set has no good or no defective picture.
     """
     scores, is_defect = arrays(scored)
+    threshold = manifest.threshold.as_record()
+    policy = manifest.policy or PolicyPart(name=threshold.policy)
     counts = confusion(scores, is_defect, threshold.image)
+    failed = confusion(scores, is_defect, fails_from(threshold))
     pixel = pixel_figures(scored)
     return Evaluation(
         image_auroc=auroc(scores, is_defect),
@@ -147,6 +159,11 @@ def summarise(
         escapes=counts.escapes,
         overkill=counts.overkill,
         threshold=threshold.image,
+        policy=threshold.policy,
+        promise=policy.promise,
+        found=" ".join(found_beside(policy, threshold, scores, is_defect)),
+        review_good=counts.fp - failed.fp,
+        review_defect=counts.tp - failed.tp,
         n_good=int((~is_defect).sum()),
         n_defect=int(is_defect.sum()),
         pixel_auroc=pixel.get("pixel_auroc"),
@@ -154,8 +171,8 @@ def summarise(
         aupro=pixel.get("aupro"),
         latency_ms_p50=float(np.median([one.infer_ms for one in scored])),
         runtime=runtime,
-        product=product,
-        revision=revision,
+        product=manifest.product,
+        revision=manifest.revision,
     )
 
 

@@ -24,22 +24,21 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from calibration.gallery import Gallery
 from calibration.intervals import rule_of_three, wilson
 from calibration.metrics import Confusion, auroc, confusion, precision_recall_f1_curve, roc_curve
 from inspectd.core import overlay
-from inspectd.core.records import ImageArray, MapArray, MaskArray, Threshold
-
-GOOD = "good"
-"""The label of a part without a defect; every other label is a kind of defect."""
+from inspectd.core.bundle import PolicyPart
+from inspectd.core.errors import DatasetError
+from inspectd.core.holdout import GOOD
+from inspectd.core.records import Threshold
 
 CaseGroup = Literal["escapes", "overkill", "nearest", "clearest", "typical"]
 """Why a part is shown, in the order of the page."""
 
-_TILE = (256, 256)
-"""(H, W) of a sample picture in the page, in pixels."""
-_MARKED, _FOUND = (30, 136, 229), (233, 30, 99)
-"""Outlines, RGB: what a person or the simulator marked, what the pixel threshold finds."""
-_BLUE, _RED, _INK = "#2b6cb0", "#c2410c", "#1f2933"
+CASES = 8
+"""Parts shown in each group, at most."""
+_BLUE, _RED, _INK, _AMBER = "#2b6cb0", "#c2410c", "#1f2933", "#c9800a"
 _PLOT_STYLE: Any = {
     "svg.fonttype": "none",
     "text.parse_math": False,  # a kind of defect may be called "$5"
@@ -50,23 +49,6 @@ _PLOT_STYLE: Any = {
     "axes.spines.right": False,
     "grid.color": "#e4e9ee",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class ReportCase:
-    """One hold-out part that is shown with its picture."""
-
-    group: CaseGroup
-    name: str
-    label: str
-    """`good` or the kind of defect."""
-    score: float
-    image: ImageArray
-    """(H, W) or (H, W, 3) RGB: what the model saw."""
-    anomaly_map: MapArray
-    """(H, W)."""
-    mask: MaskArray | None
-    """(H, W) the marked or simulated defect; None where there is none or it isn't marked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +66,18 @@ class CalibrationReport:
     """(N,) `good` or the kind of defect."""
     names: tuple[str, ...]
     """(N,)."""
-    cases: tuple[ReportCase, ...]
-    """Chosen with `choose_cases`."""
+    gallery: Gallery
+    """Pictures of the parts that may be shown; `choose_cases` says which are."""
+    policy: PolicyPart
+    """How the threshold was chosen, and what that promises."""
     remarks: tuple[str, ...]
     """Sentences: what the threshold rests on, and warnings."""
     facts: Mapping[str, str]
     """Scorer, backbone, seed, versions, timings: a table for whoever must reproduce it."""
+    parent: str | None = None
+    """The revision whose model this is, if only the threshold is new."""
+    cases: int = CASES
+    """Parts shown in each group, at most."""
     score_kind: str = "anomaly score"
     """What the score measures: the label of the plots' axis."""
 
@@ -111,8 +99,8 @@ class Rate(NamedTuple):
 
     @property
     def value(self) -> float:
-        """The share itself."""
-        return self.k / self.n
+        """The share itself; of nothing, 0."""
+        return self.k / self.n if self.n else 0.0
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -151,8 +139,10 @@ def render_calibration_report(report: CalibrationReport) -> str:
     """The page, as HTML that stands alone.
 
     Raises:
-        DatasetError: the hold-out parts are all good or all defective.
+        DatasetError: there is no good part among them.
     """
+    if report.is_defect.all():
+        raise DatasetError("a report needs good hold-out parts; add some")
     loader = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
     pages = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
     with matplotlib.rc_context(_PLOT_STYLE):
@@ -163,23 +153,24 @@ def _context(report: CalibrationReport) -> dict[str, Any]:
     """What the template prints."""
     defective, scores = report.is_defect, report.scores
     counts = confusion(scores, defective, report.threshold.image)
-    heat = overlay.heat_range([c.anomaly_map for c in report.cases], report.threshold.pixel)
+    has_defects = bool(defective.any())
     return {
         "report": report,
         "created": f"{report.created_at.astimezone(UTC):%Y-%m-%d %H:%M UTC}",
         "counts": counts,
         "escapes": Rate(counts.escapes, counts.tp + counts.fn),
         "overkill": Rate(counts.overkill, counts.tn + counts.fp),
-        "auroc": auroc(scores, defective),
+        "auroc": auroc(scores, defective) if has_defects else None,
         "highest_good": float(scores[~defective].max()),
-        "lowest_defect": float(scores[defective].min()),
+        "lowest_defect": float(scores[defective].min()) if has_defects else None,
+        "warnings": [line for line in report.remarks if line.startswith("Warning")],
         "rule_of_three": rule_of_three,
         "kinds": _kinds(report),
         "score_plot": _svg(_score_figure(report), "scores"),
-        "curve_plot": _svg(_curve_figure(report, counts), "curves"),
-        "heat": heat,
+        "curve_plot": _svg(_curve_figure(report, counts), "curves") if has_defects else None,
+        "heat": report.gallery.heat,
         "heat_scale": overlay.jpeg_data_uri(overlay.heat_scale(12, 256)),
-        "tiles": [_tiles(case, report.threshold, heat) for case in report.cases],
+        "tiles": _tiles(report),
     }
 
 
@@ -205,16 +196,22 @@ def _kinds(report: CalibrationReport) -> list[tuple[str, Rate, float]]:
     return sorted(rows, key=lambda row: row[1].value)
 
 
-def _tiles(case: ReportCase, threshold: Threshold, heat: tuple[float, float]) -> dict[str, Any]:
-    """The case and its three pictures: as seen, under its heat, with outlines."""
-    outlined = case.image
-    if threshold.pixel is not None:
-        outlined = overlay.outline_mask(outlined, case.anomaly_map >= threshold.pixel, _FOUND)
-    if case.mask is not None:
-        outlined = overlay.outline_mask(outlined, case.mask, _MARKED)
-    hot = overlay.heat_overlay(case.image, case.anomaly_map, *heat)
-    fitted = (overlay.fit(picture, _TILE) for picture in (case.image, hot, outlined))
-    return {"case": case, "pictures": [overlay.jpeg_data_uri(picture) for picture in fitted]}
+def _tiles(report: CalibrationReport) -> list[dict[str, Any]]:
+    """The chosen parts of which there are pictures, in the order of the page."""
+    chosen = choose_cases(report.scores, report.labels, report.threshold.image, report.cases)
+    pictures = report.gallery.pictures
+    return [
+        {
+            "group": group,
+            "name": report.names[index],
+            "label": report.labels[index],
+            "score": float(report.scores[index]),
+            "pictures": pictures[index],
+        }
+        for group, indexes in chosen.items()
+        for index in indexes
+        if index in pictures
+    ]
 
 
 def _score_figure(report: CalibrationReport) -> Figure:
@@ -226,6 +223,7 @@ def _score_figure(report: CalibrationReport) -> Figure:
     _draw_strip(strip, report, rows)
     for axes in (bars, strip):
         axes.axvline(report.threshold.image, color=_INK, lw=1.2, ls="--")
+        _draw_band(axes, report.threshold)
     return figure
 
 
@@ -236,11 +234,20 @@ def _draw_bars(axes: Axes, report: CalibrationReport) -> None:
     first, last = np.floor((scores.min() - cut) / width), np.floor((scores.max() - cut) / width)
     edges = (cut + width * np.arange(first, last + 2)).tolist()
     axes.hist(scores[~report.is_defect], edges, color=_BLUE, alpha=0.75, label="good")
-    axes.hist(scores[report.is_defect], edges, color=_RED, alpha=0.65, label="defective")
-    axes.text(cut, 1.03, f"passes ◂ {cut:#.4g} ▸ fails", transform=above, ha="center", color=_INK)
+    if report.is_defect.any():
+        axes.hist(scores[report.is_defect], edges, color=_RED, alpha=0.65, label="defective")
+    after = "fails" if report.threshold.review_below is None else "review, then fails"
+    axes.text(cut, 1.03, f"passes ◂ {cut:#.4g} ▸ {after}", transform=above, ha="center", color=_INK)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylabel("parts")
     axes.legend(loc="upper right")
+
+
+def _draw_band(axes: Axes, threshold: Threshold) -> None:
+    """The review band, where there is one: shaded up to the second threshold."""
+    if threshold.review_below is not None:
+        axes.axvspan(threshold.image, threshold.review_below, color=_AMBER, alpha=0.15, lw=0)
+        axes.axvline(threshold.review_below, color=_AMBER, lw=1.2, ls="--")
 
 
 def _draw_strip(axes: Axes, report: CalibrationReport, rows: list[str]) -> None:
@@ -255,23 +262,46 @@ def _draw_strip(axes: Axes, report: CalibrationReport, rows: list[str]) -> None:
 
 
 def _curve_figure(report: CalibrationReport, counts: Confusion) -> Figure:
-    """What other thresholds would do: ROC, and precision, recall and F1."""
+    """What other thresholds would do: escapes against overkill, and precision, recall and F1."""
     figure = Figure(figsize=(9.6, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    _draw_roc(left, report, counts)
+    _draw_trade_off(left, report, counts)
     _draw_f1(right, report, counts)
     return figure
 
 
-def _draw_roc(axes: Axes, report: CalibrationReport, counts: Confusion) -> None:
-    """Found defects over rejected good parts, at every possible threshold."""
+def _draw_trade_off(axes: Axes, report: CalibrationReport, counts: Confusion) -> None:
+    """Escapes over overkill at every possible threshold; the limits asked for, as lines."""
     curve = roc_curve(report.scores, report.is_defect)
-    axes.fill_between(curve.fpr, curve.tpr, color=_BLUE, alpha=0.08, lw=0)
-    axes.plot(curve.fpr, curve.tpr, color=_BLUE, lw=1.8)
-    here = counts.fp / (counts.fp + counts.tn), counts.recall
-    axes.plot(*here, "o", color=_INK, ms=6, clip_on=False, label="at the threshold")
-    axes.set(xlabel="share of good parts rejected", ylabel="share of defects found")
-    axes.legend(loc="lower right")
+    axes.plot(curve.fpr, 1 - curve.tpr, color=_BLUE, lw=1.8)
+    limits = report.policy.limits
+    for name, draw in (("max_escape_rate", axes.axhline), ("max_overkill_rate", axes.axvline)):
+        if name in limits:
+            draw(limits[name], color=_RED, lw=1, ls=":", label=f"{name.replace('_', ' ')}")
+    for cut, colour, label in (
+        (report.threshold.image, _INK, "at the threshold, 95 %"),
+        (report.threshold.review_below, _AMBER, "at the second threshold, 95 %"),
+    ):
+        if cut is not None:
+            _draw_point(axes, confusion(report.scores, report.is_defect, cut), colour, label)
+    axes.set(xlabel="overkill: share of good parts", ylabel="escapes: share of defects")
+    axes.legend(loc="upper right")
+
+
+def _draw_point(axes: Axes, counts: Confusion, colour: str, label: str) -> None:
+    """A dot with Wilson's intervals as a cross."""
+    overkill, escapes = (
+        Rate(k, n)
+        for k, n in ((counts.fp, counts.fp + counts.tn), (counts.fn, counts.fn + counts.tp))
+    )
+    reach = [
+        [[rate.value - rate.interval[0]], [rate.interval[1] - rate.value]]
+        for rate in (overkill, escapes)
+    ]
+    axes.errorbar(
+        overkill.value, escapes.value, xerr=reach[0], yerr=reach[1], fmt="o",
+        color=colour, ms=6, lw=1, capsize=3, clip_on=False, label=label,
+    )  # fmt: skip
 
 
 def _draw_f1(axes: Axes, report: CalibrationReport, counts: Confusion) -> None:

@@ -1,9 +1,10 @@
 """Where pass ends and fail begins: policies that find a threshold on a labelled hold-out set.
 
 A policy is a pure function of (scores, is_defect), and whatever limits it has, to a cut; a part
-fails if its score is at or above the cut. `record_threshold` adds what a cut of any policy does on
-the hold-out set and how sure that is; `describe` says it to people. A further policy is a further
-function.
+fails if its score is at or above the cut. Those that count are here, `cost` is in
+`calibration.costs` and `sigma` in `calibration.tails`; `calibration.policies` chooses among them.
+`record_threshold` adds what a cut of any policy does on the hold-out set and how sure that is;
+`calibration.remarks` says it to people.
 
 Without a defect in the hold-out set every policy that weighs escapes would accept or reject
 everything, so it refuses (`DatasetError`) and never only warns.
@@ -13,10 +14,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from calibration.intervals import rule_of_three, wilson
+from calibration.intervals import events_allowed, parts_needed, wilson
 from calibration.metrics import (
     BoolArray,
-    Confusion,
     FloatArray,
     Maps,
     Masks,
@@ -29,8 +29,6 @@ from inspectd.core.errors import ConfigError, DatasetError
 from inspectd.core.records import Threshold
 
 BASES = ("real", "simulated")
-FEW = 10
-"""With fewer good or fewer defective parts than this, `describe` warns."""
 
 
 def f1_threshold(scores: FloatArray, is_defect: BoolArray) -> float:
@@ -54,8 +52,59 @@ def f1_threshold(scores: FloatArray, is_defect: BoolArray) -> float:
     Raises:
         DatasetError: no good part, no defect, a score that is not finite, or all scores equal.
     """
-    _require_both_classes(is_defect)
+    require_both_classes(is_defect)
     return _best_cut(image_steps(scores, is_defect))
+
+
+def escape_threshold(scores: FloatArray, is_defect: BoolArray, rate: float) -> float:
+    """The highest cut that proves an escape rate of at most `rate`, with 95 % confidence.
+
+    As many defects of the hold-out set may escape as `calibration.intervals.events_allowed` lets
+    pass: k of n, known before a score is seen. The cut lies mid-way between the (k + 1)-th lowest
+    defect, which is caught, and the next lower score of any part, so the promise is exact (Wilks'
+    tolerance limit) although cut and promise rest on the same parts.
+
+    Args:
+        scores: (N,) float64, finite.
+        is_defect: (N,) bool.
+        rate: share of all defective parts that may pass.
+
+    Raises:
+        DatasetError: no good part, no defect, all scores equal, or too few defects to prove it.
+    """
+    require_both_classes(is_defect)
+    _require_finite(scores)
+    defective = np.sort(scores[is_defect])
+    allowed = allowed_events(rate, defective.size, "escape", "defect")
+    caught = defective[allowed]
+    lower = scores[scores < caught]
+    # Where nothing scores lower, every part fails: the cut is kept off the score by a little.
+    below = lower.max() if lower.size else caught - (scores.max() - caught) / scores.size
+    return _between(below, caught)
+
+
+def overkill_threshold(scores: FloatArray, is_defect: BoolArray, rate: float) -> float:
+    """The lowest cut that proves an overkill rate of at most `rate`, with 95 % confidence.
+
+    The mirror image of `escape_threshold`; it needs no defect.
+
+    Args:
+        scores: (N,) float64, finite.
+        is_defect: (N,) bool.
+        rate: share of all good parts that may fail.
+
+    Raises:
+        DatasetError: no good part, all scores equal, or too few good parts to prove it.
+    """
+    if is_defect.all():
+        require_both_classes(is_defect)
+    _require_finite(scores)
+    good = np.sort(scores[~is_defect])
+    allowed = allowed_events(rate, good.size, "overkill", "good part")
+    passed = good[good.size - 1 - allowed]
+    higher = scores[scores > passed]
+    above = higher.min() if higher.size else passed + (passed - scores.min()) / scores.size
+    return _between(passed, max(above, np.nextafter(passed, np.inf)))
 
 
 def pixel_f1_threshold(maps: Maps, masks: Masks) -> float | None:
@@ -80,37 +129,35 @@ def pixel_f1_threshold(maps: Maps, masks: Masks) -> float | None:
     return _best_cut(pixel_steps(maps, masks))
 
 
-def calibrate_threshold(
-    scores: FloatArray, is_defect: BoolArray, *, basis: str, pixel: float | None
+def record_threshold(
+    cut: float,
+    scores: FloatArray,
+    is_defect: BoolArray,
+    *,
+    policy: str,
+    basis: str,
+    pixel: float | None,
+    review_below: float | None = None,
 ) -> Threshold:
-    """Finds the image threshold by `f1_threshold` and records what it rests on.
+    """The record of a cut of any policy and what it does on the hold-out set.
 
     Args:
+        cut: in units of the scores.
         scores: (N,) float64, of the hold-out set; never of the test set.
         is_defect: (N,) bool.
+        policy: its word.
         basis: `real` or `simulated`: what the defects are.
         pixel: the pixel threshold, where there is one.
+        review_below: top of the review band, where there is one.
 
     Raises:
-        DatasetError: see `f1_threshold`.
         ConfigError: the basis is neither of both.
-    """
-    cut = f1_threshold(scores, is_defect)
-    counts = confusion(scores, is_defect, cut)
-    return record_threshold(cut, counts, policy="f1", basis=basis, pixel=pixel)
-
-
-def record_threshold(
-    cut: float, counts: Confusion, *, policy: str, basis: str, pixel: float | None
-) -> Threshold:
-    """The record of a cut of any policy and its counted verdicts on the hold-out set.
-
-    Raises:
-        ConfigError: the basis is neither `real` nor `simulated`.
     """
     if basis not in BASES:
         raise ConfigError(f"the basis {basis!r} is unknown; pass one of {', '.join(BASES)}")
+    counts = confusion(scores, is_defect, cut)
     n_good, n_defect = counts.tn + counts.fp, counts.tp + counts.fn
+    in_band = (scores >= cut) & (scores < (cut if review_below is None else review_below))
     return Threshold(
         image=cut,
         pixel=pixel,
@@ -125,24 +172,18 @@ def record_threshold(
         n_defect=n_defect,
         escape_rate_interval=wilson(counts.escapes, n_defect),
         overkill_rate_interval=wilson(counts.overkill, n_good),
+        review_below=review_below,
+        review_good=int(np.sum(in_band & ~is_defect)),
+        review_defect=int(np.sum(in_band & is_defect)),
     )
 
 
-def describe(threshold: Threshold) -> list[str]:
-    """Sentences for people: what the threshold rests on, what its counts prove, what to mend."""
-    t = threshold
-    defect = "simulated defect" if t.basis == "simulated" else "defect"
-    return [
-        _policy_sentence(t),
-        _basis_sentence(t),
-        _rate_sentence("escape", t.escapes, t.n_defect, defect, t.escape_rate_interval),
-        _rate_sentence("overkill", t.overkill, t.n_good, "good part", t.overkill_rate_interval),
-        "The threshold was chosen on these same parts; expect somewhat more of both on new ones.",
-        *_warnings(t),
-    ]
+def require_both_classes(is_defect: BoolArray) -> None:
+    """Refuses a hold-out set that can't weigh escapes against overkill.
 
-
-def _require_both_classes(is_defect: BoolArray) -> None:
+    Raises:
+        DatasetError: no good part or no defect.
+    """
     if is_defect.all():
         raise DatasetError(
             "the hold-out set has no good part, so overkill can't be weighed; add good parts that "
@@ -160,10 +201,7 @@ def _best_cut(steps: Steps) -> float:
     lowest = min(steps.clean[0], steps.thresholds[-1])
     highest = max(steps.clean[-1], steps.thresholds[0])
     if lowest == highest:
-        raise DatasetError(
-            f"all scores of the hold-out set are {lowest:g}, so no threshold can part them; see "
-            "whether the pictures differ and the model was trained"
-        )
+        raise _nothing_to_part(lowest)
     f1 = steps.f1()
     best = np.flatnonzero(f1 == f1.max())[::-1]
     # The next score below a best step is a clean one (a defective one would be one more hit for
@@ -175,57 +213,46 @@ def _best_cut(steps: Steps) -> float:
     above, below = upper[widest], lower[widest]
     if above == below:
         below = above - (highest - above) / (steps.clean.size + steps.thresholds.size)
+    return _between(below, above)
+
+
+def _between(below: np.floating | float, above: np.floating | float) -> float:
+    """The middle, in the precision of the scores, at which the lower score passes.
+
+    Between neighbouring floats there is no middle; at `above` the verdicts are the same.
+    """
     cut = below / 2 + above / 2
-    # Between neighbouring floats there is no middle; at `above` the verdicts are the same.
     return float(cut if below < cut <= above else above)
 
 
-def _policy_sentence(t: Threshold) -> str:
-    return (
-        f"Policy {t.policy} put the threshold at {t.image:.6g}: F1 {t.f1:.3f}, precision "
-        f"{t.precision:.3f}, recall {t.recall:.3f} on the hold-out set of {t.n_good} good and "
-        f"{t.n_defect} defective parts."
+def allowed_events(rate: float, n: int, event: str, part: str) -> int:
+    """How many events in n parts still prove the rate.
+
+    Raises:
+        DatasetError: not even none does.
+    """
+    allowed = events_allowed(rate, n)
+    if allowed is not None:
+        return allowed
+    needed = parts_needed(rate)
+    possible = f"prove at best {100 * (1 - 0.05 ** (1 / n)):.3g} %" if n else "prove nothing"
+    raise DatasetError(
+        f"{n} {part}{'' if n == 1 else 's'} in the hold-out set can't prove an {event} rate of at "
+        f"most {100 * rate:.3g} % at 95 %: that takes at least {needed}, ln 0.05 / ln(1 - rate), "
+        f"all judged correctly. Add {needed - n}, or choose another limit: {n} {possible}"
     )
 
 
-def _basis_sentence(t: Threshold) -> str:
-    if t.basis == "simulated":
-        return (
-            "This threshold rests on simulated defects: how many real ones escape is not known. "
-            "Add pictures of real defects to the hold-out set and calibrate again."
-        )
-    return f"This threshold rests on real defects: {t.n_defect} of them."
+def _require_finite(scores: FloatArray) -> None:
+    """Raises DatasetError where a score is no number or all are equal."""
+    if not np.isfinite(scores).all():
+        raise DatasetError("a part's score is not finite; remove its picture")
+    if scores.min() == scores.max():
+        raise _nothing_to_part(scores.min())
 
 
-def _rate_sentence(event: str, k: int, n: int, kind: str, interval: tuple[float, float]) -> str:
-    """What k events in n parts prove (Wilson 1927; Hanley & Lippman-Hand 1983)."""
-    events = event if k == 1 or event == "overkill" else f"{event}s"
-    counted = f"{k} {events} in {n} {kind}{'' if n == 1 else 's'}"
-    if rule_of_three(n) == 1.0 and k == 0:
-        return f"{counted} proves nothing at 95 %: that takes more than 3."
-    if k == 0:
-        bound = 100 * rule_of_three(n)
-        return f"{counted} proves only a rate of at most 3/{n} = {bound:.3g} % at 95 %."
-    low, high = (100 * end for end in interval)
-    return f"{counted} is {100 * k / n:.3g} %; at 95 % the rate is {low:.3g} to {high:.3g} %."
-
-
-def _warnings(t: Threshold) -> list[str]:
-    """What is wrong with the hold-out set or the threshold, each with its remedy."""
-    warnings = [
-        f"Warning: only {n} {kind} in the hold-out set; with fewer than {FEW} one odd part moves "
-        f"the threshold. Add at least {FEW - n} more."
-        for kind, n in (("good parts", t.n_good), ("defective parts", t.n_defect))
-        if n < FEW
-    ]
-    if t.n_good and t.overkill == t.n_good:
-        warnings.append(
-            "Warning: every good part of the hold-out set fails. The scores don't tell good from "
-            "defective; check labels, lighting and alignment, or train another model."
-        )
-    if t.pixel is None:
-        warnings.append(
-            "There is no pixel threshold, so defects can't be outlined; add masks to defects of "
-            "the hold-out set."
-        )
-    return warnings
+def _nothing_to_part(score: np.floating | float) -> DatasetError:
+    return DatasetError(
+        f"all scores of the hold-out set are {score:g}, so no threshold can part them; see whether "
+        "the pictures differ and the model was trained"
+    )

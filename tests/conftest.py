@@ -17,10 +17,12 @@ from inspectd.core.bundle import (
     HOLDOUT,
     MODEL,
     REPORT,
+    SCHEMA_VERSION,
     Bundle,
     DatasetPart,
     GoldenPart,
     Manifest,
+    PolicyPart,
     RecipePart,
     ThresholdPart,
     open_bundle,
@@ -142,7 +144,7 @@ def _make_bundle(
         golden.append(GoldenPart(file=name, label=label, score=score))
     files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
     manifest = Manifest(
-        schema_version=1,
+        schema_version=SCHEMA_VERSION,
         product=product,
         revision=revision,
         created_at=datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC),
@@ -163,6 +165,7 @@ def _make_bundle(
             escape_rate_interval=(0.0, 1.0),
             overkill_rate_interval=(0.0, 1.0),
         ),
+        policy=PolicyPart(name="f1"),
         remarks=("Made by hand.",),
         metrics={"image_auroc": 1.0},
         dataset=DatasetPart(

@@ -25,6 +25,7 @@ from inspectd.cli import (
     product,
     run,
     simulate,
+    threshold,
 )
 from inspectd.cli.output import Commands, examples, out, register
 
@@ -32,6 +33,7 @@ COMMANDS: tuple[tuple[str, Callable[..., Any], tuple[str, ...]], ...] = (
     ("demo", demo.demo, demo.EXAMPLES),
     ("calibrate", calibrate.calibrate, calibrate.EXAMPLES),
     ("evaluate", evaluate.evaluate, evaluate.EXAMPLES),
+    ("threshold", threshold.threshold, threshold.EXAMPLES),
     ("run", run.run, run.RUN_EXAMPLES),
     ("gate", gate.gate, gate.EXAMPLES),
     ("parts", parts.parts, parts.EXAMPLES),

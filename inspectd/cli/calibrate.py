@@ -35,6 +35,18 @@ from inspectd.cli.output import (
     stages,
     write_json,
 )
+from inspectd.cli.policy import (
+    CostRatio,
+    FalseAlarmRate,
+    MaxEscapeRate,
+    MaxOverkillRate,
+    Policy,
+    PolicyName,
+    Prevalence,
+    ReviewBand,
+    policy_of,
+    show_remarks,
+)
 from inspectd.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -47,6 +59,10 @@ EXAMPLES = (
     "inspectd calibrate --product bottle --images good_parts --holdout labelled_parts",
     "inspectd calibrate --product bottle --images bottle --backbone resnet18 --crop 224",
     "inspectd calibrate --product bottle --images bottle --backbone weights.safetensors",
+    "inspectd calibrate --product bottle --images good_parts --holdout labelled_parts "
+    "--policy max-escapes --max-escape-rate 0.05",
+    "inspectd calibrate --product bottle --images good_parts --holdout more_good_parts "
+    "--policy sigma --false-alarm-rate 0.01",
 )
 BUILTIN = "builtin"
 BUILTIN_NOTE = (
@@ -79,8 +95,8 @@ def calibrate(
         typer.Option(
             metavar="DIR",
             help=f"Labelled pictures to find the threshold on: a folder {WITH_HOLDOUT_LAYOUT}; "
-            "masks in ground_truth/. Without it some good pictures are kept apart and defects are "
-            "simulated on them.",
+            "masks in ground_truth/ (good/ is enough for --policy sigma and max-overkill). Without "
+            "it some good pictures are kept apart and defects are simulated on them.",
             show_default=False,
         ),
     ] = None,
@@ -155,6 +171,13 @@ def calibrate(
             rich_help_panel=MODEL,
         ),
     ] = Head.REWRITTEN,
+    policy: Policy = PolicyName.F1,
+    max_escape_rate: MaxEscapeRate = None,
+    max_overkill_rate: MaxOverkillRate = None,
+    cost_ratio: CostRatio = None,
+    prevalence: Prevalence = None,
+    false_alarm_rate: FalseAlarmRate = None,
+    review_band: ReviewBand = False,
     runtime: RuntimeOption = RuntimeName.AUTO,
     threads: Threads = 0,
     state_dir: StateDir = None,
@@ -175,6 +198,9 @@ def calibrate(
         raise ConfigError(
             "--runtime: a threshold is found in fp32; evaluate and run may use openvino-bf16"
         )
+    limits = (max_escape_rate, max_overkill_rate, cost_ratio, prevalence, false_alarm_rate)
+    with needs_calibration():
+        wanted = policy_of(policy, *limits, review_band)
     store = open_store(state_dir)
     before = store.revisions(product)
     if backbone == BUILTIN:
@@ -195,6 +221,7 @@ def calibrate(
         "seed": seed,
         "runtime": runtime.value,
         "threads": threads,
+        "policy": wanted,
     }
     try:
         with interruptible() as check, stages() as progress:
@@ -204,8 +231,7 @@ def calibrate(
         raise typer.Exit(stop.exit_status) from stop
     write_json(json_file, as_json(bundle, monotonic() - started))
     show(_table(bundle))
-    for remark in bundle.manifest.remarks:
-        show(Text(remark, "yellow" if _is_warning(remark) else ""))
+    show_remarks(bundle.manifest.remarks)
     _show_next(bundle, state_dir)
 
 
@@ -221,6 +247,9 @@ def as_json(bundle: Bundle, seconds: float) -> dict[str, Any]:
         "report": str(bundle.path / REPORT),
         "threshold": threshold.image,
         "pixel_threshold": threshold.pixel,
+        "review_below": threshold.review_below,
+        "policy": threshold.policy,
+        "promise": "" if bundle.manifest.policy is None else bundle.manifest.policy.promise,
         "basis": threshold.basis,
         "f1": threshold.f1,
         "precision": threshold.precision,
@@ -248,11 +277,13 @@ def _make(
     with store.staging(request["product"]):
         pass  # Whether it can be written is better known now than after minutes
     with needs_calibration():
-        from calibration.dataset import find_good, find_labelled
+        from calibration.dataset import find_good, find_good_holdout, find_labelled
+        from calibration.policies import GOOD_ONLY
 
         find_good(request["images"])
         if request["holdout"] is not None:
-            find_labelled(request["holdout"])
+            find = find_good_holdout if request["policy"].name in GOOD_ONLY else find_labelled
+            find(request["holdout"])
         report("loading libraries", 0, 1)
         from calibration.calibrate import Request
         from calibration.calibrate import calibrate as make_revision
@@ -308,8 +339,12 @@ def _table(bundle: Bundle) -> Table:
     pixel = "none" if threshold.pixel is None else f"{threshold.pixel:.6g}"
     table.add_row("hold-out pictures", basis)
     table.add_row("threshold", f"{threshold.image:.6g}, per pixel {pixel}")
-    table.add_row("F1", f"{threshold.f1:.3f}")
-    table.add_row("precision, recall", f"{threshold.precision:.3f}, {threshold.recall:.3f}")
+    table.add_row("policy", threshold.policy)
+    if threshold.review_below is not None:
+        table.add_row("review band", f"up to {threshold.review_below:.6g}")
+    if threshold.n_defect:
+        table.add_row("F1", f"{threshold.f1:.3f}")
+        table.add_row("precision, recall", f"{threshold.precision:.3f}, {threshold.recall:.3f}")
     escapes = rate(threshold.escapes, threshold.n_defect, threshold.escape_rate_interval)
     overkill = rate(threshold.overkill, threshold.n_good, threshold.overkill_rate_interval)
     table.add_row("escapes", escapes)
@@ -333,10 +368,6 @@ def rate(count: int, n: int, interval: tuple[float, float]) -> str:
     """A count with its rate's 95 % interval: ``1 of 20 (0.9 to 23.6 % at 95 %)``."""
     low, high = (100 * end for end in interval)
     return f"{count} of {n} (rate {low:.1f} to {high:.1f} % at 95 %)"
-
-
-def _is_warning(remark: str) -> bool:
-    return remark.startswith("Warning") or "simulated" in remark
 
 
 def _show_next(bundle: Bundle, state_dir: Path | None) -> None:

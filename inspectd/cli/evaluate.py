@@ -102,9 +102,7 @@ def _score(
         )
         name = runtime.name
     report("computing figures", 0, 1)
-    result = summarise(
-        scored, bundle.threshold, runtime=name, product=manifest.product, revision=manifest.revision
-    )
+    result = summarise(scored, manifest, name)
     report("computing figures", 1, 1)
     return result, scored
 
@@ -125,6 +123,16 @@ def _figures(result: Evaluation) -> Table:
     )
     table.add_row("escapes", escapes)
     table.add_row("overkill", overkill)
+    if result.review_good + result.review_defect:
+        table.add_row(
+            "of these to review",
+            f"{result.review_defect} defective and {result.review_good} good, counted as failed",
+        )
+    table.add_row(
+        "policy", f"{result.policy}. {result.promise}" if result.promise else result.policy
+    )
+    if result.found:
+        table.add_row("found", result.found)
     for key, name in METRICS.items():
         value = result.as_json()[key]
         table.add_row(name, "no masks" if value is None else f"{value:.3f}")

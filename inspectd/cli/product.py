@@ -21,6 +21,7 @@ from inspectd.cli.options import (
     open_store,
 )
 from inspectd.cli.output import examples, note, register, show, show_json
+from inspectd.cli.policy import policy_text
 from inspectd.core.errors import BundleError, ProductError
 
 if TYPE_CHECKING:
@@ -203,7 +204,10 @@ def _facts(store: ProductStore, path: Path, manifest: Manifest) -> Table:
         "input (H x W)": f"{resize[0]} x {resize[1]}, centre {crop[0]} x {crop[1]}",
         "pictures (H x W)": f"{source[0]} x {source[1]}" if source else "several sizes",
         "learned from": f"{data.n_train} good pictures",
+        "model of": manifest.parent or "this revision",
         "threshold": f"{threshold.image:.6g}, per pixel {pixel}",
+        "policy": threshold.policy if manifest.policy is None else policy_text(manifest.policy),
+        "review band": _band(threshold.image, threshold.review_below),
         "found on": f"{threshold.n_good} good, {threshold.n_defect} with {threshold.basis} defects",
         "F1": f"{threshold.f1:.3f}",
         "precision, recall": f"{threshold.precision:.3f}, {threshold.recall:.3f}",
@@ -216,6 +220,10 @@ def _facts(store: ProductStore, path: Path, manifest: Manifest) -> Table:
     for name, text in rows.items():
         table.add_row(name, text)
     return table
+
+
+def _band(image: float, review_below: float | None) -> str:
+    return "none" if review_below is None else f"{image:.6g} to below {review_below:.6g}"
 
 
 def _size(path: Path) -> int | None:

@@ -1,7 +1,8 @@
 """The bundle: one revision of a product, the contract between calibration and the line.
 
 A directory with ``manifest.json``, ``model.onnx``, ``golden/NN.png`` (model inputs with their
-expected scores in the manifest), ``holdout.json`` and ``report.html``. Nothing in it can run code.
+expected scores in the manifest), ``holdout.json``, ``samples.json`` and ``report.html``. Nothing in
+it can run code.
 It is immutable: the manifest holds the sha256 of every other file, ``manifest.sha256`` that of the
 manifest, and `open_bundle` checks them all.
 """
@@ -16,24 +17,29 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from inspectd.core.errors import BundleError, BundleIntegrityError, BundleSchemaError
 from inspectd.core.images import read_image
 from inspectd.core.preprocess import Preprocessing
 from inspectd.core.records import ImageArray, Threshold
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Literal[2] = 2
+"""Of what is written. 2 added policy, parent and review band; what it leaves out is version 1's."""
+READABLE = (1, 2)
 MANIFEST = "manifest.json"
 SEAL = "manifest.sha256"
 """sha256 of the manifest, as ``sha256sum --check`` reads it."""
 MODEL = "model.onnx"
 REPORT = "report.html"
 HOLDOUT = "holdout.json"
+SAMPLES = "samples.json"
+"""Pictures of hold-out parts as the report shows them."""
 MAX_MANIFEST_BYTES = 4 * 2**20
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Interval = tuple[float, float]
+REVISION = r"^r[0-9]{4,}-[0-9a-f]{8}$"
 
 
 class _Part(BaseModel):
@@ -56,10 +62,33 @@ class ThresholdPart(_Part):
     n_defect: int
     escape_rate_interval: Interval
     overkill_rate_interval: Interval
+    review_below: float | None = None
+    review_good: int = 0
+    review_defect: int = 0
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ThresholdPart:
+        if self.review_below is not None and self.review_below <= self.image:
+            raise ValueError("review_below must lie above the image threshold")
+        return self
 
     def as_record(self) -> Threshold:
         """The record that the pipeline uses."""
         return Threshold(**self.model_dump())
+
+
+class PolicyPart(_Part):
+    """How the threshold was chosen, and what that promises."""
+
+    name: str
+    """The word of ``--policy``."""
+    limits: dict[str, float] = {}
+    """What was asked for: `max_escape_rate`, `max_overkill_rate`, `cost_ratio`, `prevalence`,
+    `false_alarm_rate`; fractions, but for the ratio of prices."""
+    review_band: bool = False
+    """Whether there are two thresholds, one for passing and one for failing."""
+    promise: str = ""
+    """The same as a sentence."""
 
 
 class RecipePart(_Part):
@@ -105,14 +134,18 @@ class GoldenPart(_Part):
 class Manifest(_Part):
     """What ``manifest.json`` says."""
 
-    schema_version: Literal[1]
+    schema_version: Literal[1, 2]
     product: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")
-    revision: str = Field(pattern=r"^r[0-9]{4,}-[0-9a-f]{8}$")
+    revision: str = Field(pattern=REVISION)
     created_at: datetime
     recipe: RecipePart
     preprocessing: Preprocessing
     model: ModelPart = ModelPart()
     threshold: ThresholdPart
+    policy: PolicyPart | None = None
+    """None in version 1, where it was always F1."""
+    parent: str | None = Field(default=None, pattern=REVISION)
+    """The revision whose model this is, with another threshold; None where it was calibrated."""
     remarks: tuple[str, ...]
     """Sentences for people: what the threshold rests on, and how far it can be trusted."""
     metrics: dict[str, float]
@@ -199,11 +232,12 @@ def read_manifest(path: Path) -> Manifest:
     except (OSError, ValueError, RecursionError) as error:
         raise BundleError(path, f"{MANIFEST} can't be read ({error})") from error
     version = content.get("schema_version") if isinstance(content, dict) else None
-    if version != SCHEMA_VERSION:
+    if version not in READABLE or isinstance(version, bool):
         raise BundleSchemaError(
             path,
-            f"{MANIFEST} has schema version {version}, this program knows {SCHEMA_VERSION}; "
-            "update inspectd or calibrate the product with this version",
+            f"{MANIFEST} has schema version {version}, this program knows "
+            f"{READABLE[0]} to {SCHEMA_VERSION}; update inspectd or calibrate the product with "
+            "this version",
         )
     try:
         return Manifest.model_validate_json(text)

@@ -34,6 +34,8 @@ class Reason(StrEnum):
 
     BELOW_THRESHOLD = "below_threshold"
     ABOVE_THRESHOLD = "above_threshold"
+    REVIEW = "review"
+    """In the review band: a person decides, and until then the part is no pass."""
     UNREADABLE_IMAGE = "unreadable_image"
     WRONG_SIZE = "wrong_size"
     FRAME_LOST = "frame_lost"
@@ -163,6 +165,13 @@ class Threshold:
     """Wilson, 95 %."""
     overkill_rate_interval: tuple[float, float]
     """Wilson, 95 %."""
+    review_below: float | None = None
+    """Top of the review band: from `image` to below it a part is undecided, and from it on fails;
+    None without a band. The counts above are of `image`: a part in the band doesn't pass."""
+    review_good: int = 0
+    """Good parts of the hold-out set in the band."""
+    review_defect: int = 0
+    """Defective ones."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,9 @@ def decide(
 ) -> Decision:
     """The verdict on one part; `source` is the (H, W) of the camera's picture.
 
+    In the review band, where there is one, the part is undecided: a person decides, with score,
+    regions and mask as of a fail, and the gate rejects it until then.
+
     A score that is not a number can't be compared, and some runtimes leave such numbers out of a
     maximum: if there is one in the score or the map the part is undecided, never passed.
     """
@@ -43,9 +46,10 @@ def decide(
             Verdict.PASS, Reason.BELOW_THRESHOLD, score=anomaly.score, threshold=threshold.image
         )
     mask = defect_mask(anomaly.values, threshold)
+    is_doubtful = threshold.review_below is not None and anomaly.score < threshold.review_below
     return Decision(
-        Verdict.FAIL,
-        Reason.ABOVE_THRESHOLD,
+        Verdict.UNDECIDED if is_doubtful else Verdict.FAIL,
+        Reason.REVIEW if is_doubtful else Reason.ABOVE_THRESHOLD,
         score=anomaly.score,
         threshold=threshold.image,
         regions=find_regions(mask, anomaly.values, preprocessing, source),

@@ -79,9 +79,12 @@ class Inspector:
 
     def _flips(self, anomaly: AnomalyMap, expected: float) -> bool:
         """Whether the verdict differs, but for a picture that rounding alone may move across."""
-        if abs(expected - self._threshold.image) < self.runtime.rounding:
-            return False
-        return (anomaly.score < self._threshold.image) != (expected < self._threshold.image)
+        limits = (self._threshold.image, self._threshold.review_below)
+        return any(
+            (anomaly.score < limit) != (expected < limit)
+            for limit in limits
+            if limit is not None and abs(expected - limit) >= self.runtime.rounding
+        )
 
 
 def _lap(timings: Timings, stage: str, started: int) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -19,13 +18,17 @@ import calibration.calibrate
 from calibration.backbones import Backbone, load_backbone
 from calibration.calibrate import PARITY, PreparedImages, Request, calibrate, choose_golden
 from calibration.evaluate import Scored
+from calibration.gallery import read_gallery
 from calibration.graph import ScoringGraph
+from calibration.policies import choose
 from calibration.scorers import Fitted, Option, Report, scorer_named
-from inspectd.core.bundle import Bundle
+from inspectd.core.bundle import Bundle, PolicyPart
 from inspectd.core.errors import BundleError, DatasetError, ImageError
+from inspectd.core.holdout import read_holdout
 from inspectd.core.preprocess import Preprocessing
 from inspectd.core.records import ImageArray
 from inspectd.core.store import ProductStore
+from inspectd.demo.product import render_dataset
 from inspectd.pipeline.inspector import Inspector
 from inspectd.runtimes import installed, open_runtime
 
@@ -130,12 +133,52 @@ def test_simulated_defects_are_said_to_be_simulated(simulated: Calibrated) -> No
 
 
 def test_the_holdout_scores_are_kept(simulated: Calibrated) -> None:
-    """``holdout.json`` has each picture's score, enough to find another threshold."""
-    rows = json.loads((simulated.bundle.path / "holdout.json").read_text())
-    threshold = simulated.bundle.manifest.threshold
-    escapes = [row for row in rows if row["label"] != "good" and row["score"] < threshold.image]
-    assert len(rows) == threshold.n_good + threshold.n_defect
-    assert len(escapes) == threshold.escapes
+    """``holdout.json`` is hashed and has all it takes to find the same threshold again."""
+    found = read_holdout(simulated.bundle)
+    manifest = simulated.bundle.manifest
+    assert "holdout.json" in manifest.files
+    assert manifest.policy is not None
+    assert {picture.origin for picture in found.pictures} == {"real", "simulated"}
+    again = choose(manifest.policy, found)
+    assert again.threshold == simulated.bundle.threshold
+    assert again.policy == manifest.policy
+    assert again.remarks == manifest.remarks
+
+
+def test_pictures_for_a_later_report_are_kept(simulated: Calibrated) -> None:
+    """Of every part that is wrong at some threshold, worst first, there are three pictures."""
+    gallery = read_gallery(simulated.bundle)
+    assert set(gallery.pictures) == {0, 1, 2, 3}
+    assert all(len(pictures) == 3 for pictures in gallery.pictures.values())
+    assert gallery.pixel == simulated.bundle.threshold.pixel
+
+
+def test_good_parts_alone_serve_a_policy_that_needs_no_defect(
+    tiny_data: Path, tmp_path: Path
+) -> None:
+    """With 30 good hold-out parts and no defect, sigma makes a whole revision, with its report."""
+    render_dataset(tmp_path, seed=2, n_train=0, n_good=30, n_per_defect=0, size=(96, 96))
+    policy = PolicyPart(name="sigma", limits={"false_alarm_rate": 0.05})
+    holdout = tmp_path / "alone"
+    shutil.copytree(tmp_path / "holdout" / "good", holdout / "good")
+    request = replace(_request(tiny_data, holdout), policy=policy)
+    bundle = _calibrate(request, ProductStore(tmp_path / "store"))
+    threshold = bundle.threshold
+    assert (threshold.n_good, threshold.n_defect, threshold.policy) == (30, 0, "sigma")
+    assert threshold.pixel is not None
+    assert bundle.manifest.metrics == {}
+    assert {golden.label for golden in bundle.manifest.golden} == {"good"}
+    assert "how many escape is not known" in (bundle.path / "report.html").read_text()
+
+
+def test_a_policy_that_is_not_supported_makes_nothing(tiny_data: Path, tmp_path: Path) -> None:
+    """Four defects can't prove 5 %: refused with what it takes, and the store stays empty."""
+    policy = PolicyPart(name="max-escapes", limits={"max_escape_rate": 0.05})
+    request = replace(_request(tiny_data, tiny_data / "holdout"), policy=policy)
+    spy = Spy(AssertionError("nothing is learned for a threshold that can't be found"))
+    with pytest.raises(DatasetError, match=r"4 defects .* at least 59"):
+        _calibrate(request, ProductStore(tmp_path), spy)
+    assert _tree(tmp_path) == {}
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])

@@ -10,15 +10,15 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from calibration.gallery import EMPTY, Exhibit, draw_gallery
 from calibration.intervals import wilson
 from calibration.metrics import confusion
 from calibration.report import (
     CalibrationReport,
-    CaseGroup,
-    ReportCase,
     choose_cases,
     render_calibration_report,
 )
+from inspectd.core.bundle import PolicyPart
 from inspectd.core.errors import DatasetError
 from inspectd.core.records import Threshold
 
@@ -54,13 +54,13 @@ def threshold(values: np.ndarray, basis: str = "real") -> Threshold:
     )
 
 
-def case(group: CaseGroup, index: int, value: float) -> ReportCase:
+def exhibit(index: int, value: float) -> Exhibit:
     """A part with a hot corner."""
     anomaly_map = np.full((16, 16), 0.1, np.float32)
     anomaly_map[:4, :4] = value
     mask = (anomaly_map > 0.1).astype(np.uint8) * 255 if LABELS[index] != "good" else None
     image = np.full((32, 32, 3), 128, np.uint8)
-    return ReportCase(group, f"part_{index}.png", LABELS[index], value, image, anomaly_map, mask)
+    return Exhibit(image, anomaly_map, mask)
 
 
 def report(values: np.ndarray | None = None, basis: str = "real") -> CalibrationReport:
@@ -75,7 +75,11 @@ def report(values: np.ndarray | None = None, basis: str = "real") -> Calibration
         scores=values,
         labels=LABELS,
         names=tuple(f"part_{index}.png" for index in range(35)),
-        cases=tuple(case(g, i, float(values[i])) for g, some in chosen.items() for i in some),
+        gallery=draw_gallery(
+            {i: exhibit(i, float(values[i])) for some in chosen.values() for i in some}, 0.45
+        ),
+        policy=PolicyPart(name="f1", promise="Policy f1 promises no rate."),
+        cases=2,
         remarks=("The threshold maximises F1.",),
         facts={"Backbone": "resnet18"},
     )
@@ -179,8 +183,8 @@ def test_names_cannot_break_the_page() -> None:
         product=EVIL,
         labels=tuple(EVIL if label == "dent" else label for label in LABELS),
         names=(EVIL,) * 35,
-        cases=tuple(replace(case, name=EVIL, label=EVIL) for case in plain.cases),
-        remarks=(EVIL,),
+        policy=PolicyPart(name=EVIL, promise=EVIL, limits={EVIL: 1.0}),
+        remarks=("Warning: " + EVIL,),
         facts={EVIL: EVIL},
         score_kind="$" + EVIL,
     )
@@ -194,12 +198,12 @@ def test_each_case_has_three_pictures() -> None:
     """As seen, under its heat, with outlines; the legend has one more."""
     shown = report()
     images = [link for link in Page(render_calibration_report(shown)).links if "jpeg" in link]
-    assert len(images) == 3 * len(shown.cases) + 1
+    assert len(images) == 3 * len(shown.gallery.pictures) + 1
 
 
 def test_a_page_without_pixel_threshold_or_cases_still_renders() -> None:
     """What couldn't be found is said so."""
-    bare = replace(report(), cases=(), threshold=replace(threshold(scores()), pixel=None))
+    bare = replace(report(), gallery=EMPTY, threshold=replace(threshold(scores()), pixel=None))
     assert "could not be found" in Page(render_calibration_report(bare)).words
 
 
@@ -209,10 +213,58 @@ def test_equal_scores_still_make_a_plot() -> None:
     assert "none of 15 defective parts would pass" in page.words.lower()
 
 
-def test_a_hold_out_set_of_one_class_has_no_report() -> None:
-    """Without defects there is nothing to report on."""
+def test_good_parts_alone_have_a_report() -> None:
+    """Without defects nothing is claimed of escapes, F1 or AUROC."""
+    record = replace(threshold(scores()), escapes=0, overkill=14, n_good=35, n_defect=0)
+    alone = replace(report(), labels=("good",) * 35, gallery=EMPTY, threshold=record)
+    page = Page(render_calibration_report(alone))
+    assert "14 of 35 good parts would fail. No defective part was in the hold-out" in page.words
+    assert "AUROC" not in page.words
+    assert "0 escapes" not in page.words
+    assert not {"kinds", "curves", "contradiction"} & set(page.ids)
+
+
+def test_defects_alone_have_no_report() -> None:
+    """Without good parts there is nothing to report on."""
     with pytest.raises(DatasetError):
-        render_calibration_report(replace(report(), labels=("good",) * 35, cases=()))
+        render_calibration_report(replace(report(), labels=("dent",) * 35, gallery=EMPTY))
+
+
+def test_the_policy_its_limits_and_warnings_are_shown() -> None:
+    """What was asked for, what that promises, and each warning on its own."""
+    limits = {"max_escape_rate": 0.05, "max_overkill_rate": 0.1}
+    policy = PolicyPart(name="max-escapes", limits=limits, promise="At most 5 % pass.")
+    shown = replace(report(), policy=policy, remarks=("Fine.", "Warning: too few."))
+    html = render_calibration_report(shown)
+    words = " ".join(Page(html).words.split())
+    assert "Policy max-escapes At most 5 % pass. max escape rate 0.05" in words
+    assert words.count("Warning: too few.") == 2
+    assert words.count("Fine.") == 1
+    assert "max overkill rate" in html
+
+
+def test_a_review_band_is_shown() -> None:
+    """Both limits are given, and the band is in the plots."""
+    record = replace(threshold(scores()), review_below=0.65, review_good=0, review_defect=2)
+    words = Page(render_calibration_report(replace(report(), threshold=record))).words
+    assert "passes if its score is below 0.5000 and fails from 0.6500 on" in words
+    assert "0 good and 2 defective hold-out parts" in words
+    assert "in it a person decides" in words
+    assert "none of 20 good parts would not pass." in words
+    assert "review, then fails" in words
+
+
+def test_a_new_threshold_names_the_model_it_is_for() -> None:
+    """A revision that only changed the threshold says whose model it has."""
+    html = render_calibration_report(replace(report(), parent="r0001-0123abcd"))
+    assert "r0001-0123abcd with another threshold" in Page(html).words
+
+
+def test_parts_without_a_kept_picture_are_said_to_be_missing() -> None:
+    """With another threshold a part may be wrong whose picture was never drawn."""
+    page = Page(render_calibration_report(replace(report(), gallery=EMPTY)))
+    assert "0 of 1 shown" in page.words
+    assert "Of the others no picture was kept." in page.words
 
 
 def test_the_columns_must_match() -> None:

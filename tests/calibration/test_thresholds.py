@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
@@ -10,13 +10,14 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy.stats import norm
 
-from calibration.intervals import wilson
+from calibration.intervals import upper_bound, wilson
 from calibration.metrics import BoolArray, FloatArray, best_f1, confusion
 from calibration.thresholds import (
-    calibrate_threshold,
-    describe,
+    escape_threshold,
     f1_threshold,
+    overkill_threshold,
     pixel_f1_threshold,
     record_threshold,
 )
@@ -133,7 +134,7 @@ def test_hopeless_hold_out_sets_are_refused(
 ) -> None:
     """An error says what is missing and what to do; no threshold comes out."""
     with pytest.raises(DatasetError, match=words):
-        calibrate_threshold(*_parts(good, defective), basis="real", pixel=None)
+        f1_threshold(*_parts(good, defective))
 
 
 @few
@@ -166,8 +167,8 @@ def test_pixel_threshold_needs_a_defective_pixel() -> None:
 
 def test_record_has_counts_and_intervals() -> None:
     """The record says what the cut does on the hold-out set."""
-    scores, is_defect = _parts([1.0, 2.0, 3.0, 8.0], [7.0, 9.0, 9.5, 10.0])
-    got = calibrate_threshold(scores, is_defect, basis="real", pixel=0.25)
+    parts = _parts([1.0, 2.0, 3.0, 8.0], [7.0, 9.0, 9.5, 10.0])
+    got = record_threshold(f1_threshold(*parts), *parts, policy="f1", basis="real", pixel=0.25)
     assert got == Threshold(
         image=5.0,
         pixel=0.25,
@@ -185,64 +186,162 @@ def test_record_has_counts_and_intervals() -> None:
     )
 
 
+def test_record_counts_the_review_band() -> None:
+    """Parts from the pass limit to below the fail limit are counted by class."""
+    parts = _parts([1.0, 2.0, 3.0, 8.0], [5.0, 7.9, 8.0, 10.0])
+    got = record_threshold(5.0, *parts, policy="f1", basis="real", pixel=None, review_below=8.0)
+    assert (got.review_below, got.review_good, got.review_defect) == (8.0, 0, 2)
+    assert (got.escapes, got.overkill) == (0, 1)
+
+
 def test_record_refuses_an_unknown_basis() -> None:
     """A misspelt basis is an error that names the two there are."""
     with pytest.raises(ConfigError, match="real, simulated"):
-        calibrate_threshold(*_parts([1.0], [2.0]), basis="simulation", pixel=None)
+        record_threshold(1.5, *_parts([1.0], [2.0]), policy="f1", basis="simulation", pixel=None)
 
 
 def test_record_takes_the_cut_of_any_policy() -> None:
     """A policy that is yet to come needs no more than a name and a cut, even without defects."""
-    counts = confusion(*_parts([1.0, 2.0], []), 2.5)
-    got = record_threshold(2.5, counts, policy="sigma", basis="real", pixel=None)
+    parts = _parts([1.0, 2.0], [])
+    got = record_threshold(2.5, *parts, policy="sigma", basis="real", pixel=None)
     assert (got.policy, got.image, got.overkill, got.n_defect) == ("sigma", 2.5, 0, 0)
     assert got.escape_rate_interval == (0.0, 1.0)
 
 
-@pytest.fixture
-def threshold() -> Threshold:
-    """Rests on 40 good parts and 25 real defects, all of them parted."""
-    good, defective = np.linspace(0, 1, 40), np.linspace(2, 3, 25)
-    return calibrate_threshold(*_parts([*good], [*defective]), basis="real", pixel=0.5)
+SIXTY = [float(score) for score in range(100, 160)]
+"""Scores of 60 defects: one more than 5 % at 95 % needs."""
 
 
-def test_no_escape_is_put_in_proportion(threshold: Threshold) -> None:
-    """Beside "0 escapes" stands what it proves."""
-    text = describe(threshold)
-    assert "0 escapes in 25 defects proves only a rate of at most 3/25 = 12 % at 95 %." in text
-    assert "0 overkill in 40 good parts proves only a rate of at most 3/40 = 7.5 % at 95 %." in text
+def test_max_escapes_by_hand() -> None:
+    """Of 59 to 92 defects none may escape for 5 %, of 93 one may: n >= ln 0.05 / ln 0.95."""
+    assert escape_threshold(*_parts([1.0, 90.0], SIXTY), 0.05) == 95.0
+    assert escape_threshold(*_parts([1.0, 150.0], SIXTY), 0.05) == 50.5
+    many = [float(score) for score in range(100, 193)]
+    assert escape_threshold(*_parts([1.0], many), 0.05) == 100.5
+    assert escape_threshold(*_parts([1.0, 100.8], many), 0.05) == 100.9
+    assert escape_threshold(*_parts([500.0], many), 0.05) == 100.5
 
 
-def test_counted_escapes_come_with_their_interval(threshold: Threshold) -> None:
-    """An escape rate above 0 is given with Wilson's interval."""
-    text = describe(replace(threshold, escapes=1, escape_rate_interval=wilson(1, 25)))
-    assert "1 escape in 25 defects is 4 %; at 95 % the rate is 0.71 to 19.5 %." in text
+def test_max_escapes_with_ties_lets_none_of_them_pass() -> None:
+    """Tied mildest defects are caught together, though one of 93 might escape."""
+    parts = _parts([1.0], [100.0] * 2 + [200.0] * 91)
+    cut = escape_threshold(*parts, 0.05)
+    assert cut == 50.5
+    assert confusion(*parts, cut).escapes == 0
 
 
-def test_basis_is_said(threshold: Threshold) -> None:
-    """Real and simulated defects are told apart, and simulated ones are a reservation."""
-    assert "This threshold rests on real defects: 25 of them." in describe(threshold)
-    text = describe(replace(threshold, basis="simulated"))
-    assert any(line.startswith("This threshold rests on simulated defects: ") for line in text)
-    assert any(line.startswith("0 escapes in 25 simulated defects proves") for line in text)
+def test_max_escapes_below_all_good_parts_fails_everything() -> None:
+    """The promise is kept even if no good part passes; the cut stays just below the defect."""
+    parts = _parts([500.0, 600.0], SIXTY)
+    cut = escape_threshold(*parts, 0.05)
+    assert 90.0 < cut < 100.0
+    assert confusion(*parts, cut).overkill == 2
 
 
-def test_a_sound_threshold_has_no_warning(threshold: Threshold) -> None:
-    """Warnings come only where something is to be mended."""
-    assert not any("Warning" in line or "no pixel" in line for line in describe(threshold))
+def test_max_overkill_by_hand() -> None:
+    """The mirror image: of 60 good parts none may fail for 5 %, of 93 one may."""
+    assert overkill_threshold(*_parts(SIXTY, [1.0, 169.0]), 0.05) == 164.0
+    many = [float(score) for score in range(100, 193)]
+    assert overkill_threshold(*_parts(many, [300.0]), 0.05) == 191.5
+    assert overkill_threshold(*_parts([100.0] * 91 + [200.0] * 2, [300.0]), 0.05) == 250.0
 
 
-def test_a_small_hold_out_set_is_warned_of(threshold: Threshold) -> None:
-    """Fewer than ten good or defective parts are too few, and it says how many to add."""
-    text = "\n".join(describe(replace(threshold, n_good=9, n_defect=3)))
-    assert "Warning: only 9 good parts" in text
-    assert "Add at least 1 more." in text
-    assert "Warning: only 3 defective parts" in text
-    assert "0 escapes in 3 defects proves nothing at 95 %" in text
+def test_max_overkill_needs_no_defect() -> None:
+    """With good parts alone, or below all of them defects, the cut lies just above them."""
+    for defective in ([], [1.0]):
+        cut = overkill_threshold(*_parts(SIXTY, defective), 0.05)
+        assert 159.0 < cut < 163.0
+    lone = _parts([1e9] * 59 + [1e9 - 1e-6], [])
+    assert overkill_threshold(*lone, 0.05) > 1e9
 
 
-def test_a_useless_or_partial_threshold_is_warned_of(threshold: Threshold) -> None:
-    """Failing every good part and having no pixel threshold are said in words."""
-    text = "\n".join(describe(replace(threshold, overkill=40, pixel=None)))
-    assert "Warning: every good part of the hold-out set fails" in text
-    assert "There is no pixel threshold" in text
+@pytest.mark.parametrize("policy", [escape_threshold, overkill_threshold])
+def test_too_few_parts_for_a_limit_are_refused(
+    policy: Callable[[FloatArray, BoolArray, float], float],
+) -> None:
+    """The refusal says how many it takes and what limit so many could prove."""
+    parts = _parts(SIXTY[:58], SIXTY[:58])
+    with pytest.raises(DatasetError, match=r"at least 59.*Add 1,.* at best 5\.03 %"):
+        policy(*parts, 0.05)
+
+
+@pytest.mark.parametrize(
+    ("good", "defective", "words"),
+    [
+        ([1.0], [], "no defect.*; add"),
+        ([], SIXTY, "no good part.*; add"),
+        ([1.0] * 60, [1.0] * 60, "all scores.*; see"),
+        ([np.nan], SIXTY, "not finite; remove"),
+    ],
+)
+def test_hopeless_sets_have_no_limit_on_escapes(
+    good: list[float], defective: list[float], words: str
+) -> None:
+    """What can't weigh escapes refuses instead of accepting or rejecting everything."""
+    with pytest.raises(DatasetError, match=words):
+        escape_threshold(*_parts(good, defective), 0.05)
+
+
+@st.composite
+def many_parts(draw: st.DrawFn) -> Parts:
+    """60 to 140 parts of each class, often tied."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    counts = draw(st.tuples(st.integers(60, 140), st.integers(60, 140)))
+    levels = draw(st.sampled_from([3, 12, 10**6]))
+    good, defective = (rng.integers(0, levels, count) for count in counts)
+    shift = draw(st.integers(-levels, levels))
+    scores = np.concatenate([good, defective + shift]).astype(np.float64)
+    return scores, np.arange(scores.size) >= counts[0]
+
+
+limits_ = st.sampled_from([0.05, 0.07, 0.1, 0.2, 0.5])
+
+
+@few
+@given(many_parts(), limits_, limits_)
+def test_a_stricter_limit_on_escapes_never_raises_the_threshold(
+    case: Parts, one: float, other: float
+) -> None:
+    """And each limit is proved by the exact bound of the escapes that are left."""
+    strict, lax = (escape_threshold(*case, rate) for rate in sorted((one, other)))
+    assert strict <= lax
+    escapes = confusion(*case, lax).escapes
+    assert upper_bound(escapes, int(case[1].sum())) <= max(one, other)
+
+
+@few
+@given(many_parts(), limits_, limits_)
+def test_a_stricter_limit_on_overkill_never_lowers_the_threshold(
+    case: Parts, one: float, other: float
+) -> None:
+    """And each limit is proved by the exact bound of the overkill that is left."""
+    strict, lax = (overkill_threshold(*case, rate) for rate in sorted((one, other)))
+    assert strict >= lax
+    overkill = confusion(*case, lax).overkill
+    assert upper_bound(overkill, int((~case[1]).sum())) <= max(one, other)
+
+
+@few
+@given(many_parts(), limits_)
+def test_no_other_cut_keeps_the_limit_with_less_overkill(case: Parts, rate: float) -> None:
+    """Of all cuts that prove the escape rate it fails the fewest good parts."""
+    n = int(case[1].sum())
+    counted = [confusion(*case, cut) for cut in _candidates(case[0])]
+    least = min(c.overkill for c in counted if upper_bound(c.escapes, n) <= rate)
+    assert confusion(*case, escape_threshold(*case, rate)).overkill == least
+
+
+@pytest.mark.parametrize("decimals", [12, 1])
+def test_the_promise_on_escapes_holds_as_often_as_it_says(decimals: int) -> None:
+    """Over 600 hold-out sets the true escape rate is above the limit at most 5 times in 100."""
+    rng, broken = np.random.default_rng(3), 0
+    is_defect = np.arange(160) >= 60
+    for _ in range(600):
+        scores = np.round(
+            np.where(is_defect, rng.normal(3, 1, 160), rng.normal(0, 1, 160)), decimals
+        )
+        cut = escape_threshold(scores, is_defect, 0.05)
+        # A part's rounded score is below the cut if it is below the middle of the next step.
+        edge = cut if decimals > 6 else np.ceil(cut * 10) / 10 - 0.05
+        broken += norm.cdf(edge - 3) > 0.05
+    assert broken / 600 <= 0.05 + 0.018

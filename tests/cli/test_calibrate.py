@@ -23,7 +23,8 @@ from inspectd.core.store import ProductStore
 Invoke = Callable[..., Result]
 KEYS = {
     "product", "revision", "path", "report", "threshold", "pixel_threshold", "basis", "f1",
-    "precision", "recall", "escapes", "overkill", "n_good", "n_defect", "image_auroc",
+    "review_below", "policy", "promise", "precision", "recall", "escapes", "overkill", "n_good",
+    "n_defect", "image_auroc",
     "pixel_auroc", "pixel_ap", "aupro", "runtime", "remarks", "seconds",
 }  # fmt: skip
 HANGS = """

@@ -57,6 +57,22 @@ def test_agrees_with_calibration(invoke: Invoke, dataset: Path, state: Path) -> 
         assert figures[key] == pytest.approx(made[key])
 
 
+def test_the_promise_stands_beside_what_is_found(
+    invoke: Invoke, dataset: Path, state: Path
+) -> None:
+    """A policy's promise and what these parts say of it are shown and in the JSON."""
+    arguments = ("--policy", "cost", "--cost-ratio", 50, "--prevalence", 0.02)
+    assert invoke("threshold", "--product", "flange", *arguments).exit_code == 0
+    target = state / "figures.json"
+    result = invoke(*evaluate_arguments(dataset), "--json", target)
+    assert result.exit_code == 0, result.output
+    figures = json.loads(target.read_text())
+    assert figures["policy"] == "cost"
+    assert figures["promise"].startswith("Expected cost: if an escape costs 50 times")
+    assert figures["found"].startswith("found: 1,000 parts cost as much as")
+    assert "Expected cost" in result.stdout
+
+
 def test_without_masks(invoke: Invoke, dataset: Path, state: Path, tmp_path: Path) -> None:
     """Without masks there are no pixel figures: null in the JSON, said on the terminal."""
     shutil.copytree(
@@ -102,8 +118,8 @@ def test_newer_schema(invoke: Invoke, dataset: Path, state: Path) -> None:
     """A manifest of a newer schema is refused with the versions and what to do."""
     path = ProductStore(state / "products").open("flange").path / MANIFEST
     content = json.loads(path.read_text())
-    path.write_text(json.dumps({**content, "schema_version": 2}))
+    path.write_text(json.dumps({**content, "schema_version": 3}))
     result = invoke(*evaluate_arguments(dataset))
     assert result.exit_code == 1
-    assert "schema version 2" in result.stderr
+    assert "schema version 3" in result.stderr
     assert "update inspectd" in result.stderr

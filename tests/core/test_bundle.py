@@ -171,12 +171,30 @@ def _edited(bundle: Bundle, edit: Callable[[dict[str, Any]], object]) -> Path:
     return bundle.path
 
 
-@pytest.mark.parametrize("version", [2, 99, "1", None])
+@pytest.mark.parametrize("version", [3, 99, 0, True, "1", None])
 def test_another_schema_is_refused_before_all_else(bundle: Bundle, version: object) -> None:
     """A newer manifest, whatever else is in it, is refused with both versions and the remedy."""
     path = _edited(bundle, lambda m: m.update(schema_version=version, news=[1, 2]))
-    with pytest.raises(BundleSchemaError, match=rf"version {version}.* knows 1; update inspectd"):
+    with pytest.raises(
+        BundleSchemaError, match=rf"version {version}.* knows 1 to 2; update inspectd"
+    ):
         open_bundle(path)
+
+
+def test_a_manifest_of_version_1_is_read(bundle: Bundle) -> None:
+    """What version 2 added is absent there: no policy, no parent, no review band."""
+
+    def downgrade(content: dict[str, Any]) -> None:
+        content["schema_version"] = 1
+        for key in ("policy", "parent"):
+            del content[key]
+        for key in ("review_below", "review_good", "review_defect"):
+            del content["threshold"][key]
+
+    manifest = read_manifest(_edited(bundle, downgrade))
+    assert manifest.schema_version == 1
+    assert manifest.policy is manifest.parent is manifest.threshold.review_below is None
+    assert manifest.threshold.as_record() == bundle.threshold
 
 
 @pytest.mark.parametrize(
@@ -187,6 +205,9 @@ def test_another_schema_is_refused_before_all_else(bundle: Bundle, version: obje
         (lambda m: m["threshold"].update(image=float("nan")), "threshold.image"),
         (lambda m: m["threshold"].update(image=float("inf")), "threshold.image"),
         (lambda m: m["threshold"].update(basis="guessed"), "threshold.basis"),
+        (lambda m: m["threshold"].update(review_below=0.5), "threshold"),
+        (lambda m: m.update(parent="latest"), "parent"),
+        (lambda m: m["policy"].update(limits={"x": float("nan")}), "policy.limits.x"),
         (lambda m: m["preprocessing"].update(crop=[4, 4]), "preprocessing.crop.0"),
         (lambda m: m.update(product="../etc"), "product"),
         (lambda m: m.update(revision="latest"), "revision"),

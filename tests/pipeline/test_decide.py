@@ -17,7 +17,9 @@ PLAIN = Preprocessing(resize=SIZE, crop=SIZE)
 CROPPED = Preprocessing(resize=(48, 64), crop=SIZE)
 
 
-def _threshold(image: float = 0.5, pixel: float | None = 0.4) -> Threshold:
+def _threshold(
+    image: float = 0.5, pixel: float | None = 0.4, review_below: float | None = None
+) -> Threshold:
     return Threshold(
         image=image,
         pixel=pixel,
@@ -32,6 +34,7 @@ def _threshold(image: float = 0.5, pixel: float | None = 0.4) -> Threshold:
         n_defect=1,
         escape_rate_interval=(0.0, 1.0),
         overkill_rate_interval=(0.0, 1.0),
+        review_below=review_below,
     )
 
 
@@ -61,6 +64,28 @@ def test_at_the_threshold_fails() -> None:
     assert decision.verdict is Verdict.FAIL
     assert decision.reason is Reason.ABOVE_THRESHOLD
     assert decision.margin == 0
+
+
+@pytest.mark.parametrize(
+    ("score", "verdict", "reason"),
+    [
+        (0.49, Verdict.PASS, Reason.BELOW_THRESHOLD),
+        (0.5, Verdict.UNDECIDED, Reason.REVIEW),
+        (0.69, Verdict.UNDECIDED, Reason.REVIEW),
+        (0.7, Verdict.FAIL, Reason.ABOVE_THRESHOLD),
+    ],
+)
+def test_between_two_thresholds_a_person_decides(
+    score: float, verdict: Verdict, reason: Reason
+) -> None:
+    """In the band a part is undecided; its threshold stays the limit of a pass."""
+    anomaly = AnomalyMap(_map((5, 5, score)).values, score)
+    decision = decide(anomaly, _threshold(review_below=0.7), PLAIN, SIZE)
+    assert (decision.verdict, decision.reason) == (verdict, reason)
+    assert decision.threshold == 0.5
+    assert decision.margin == pytest.approx(score - 0.5)
+    assert (decision.mask is None) == (verdict is Verdict.PASS)
+    assert bool(decision.regions) == (verdict is not Verdict.PASS)
 
 
 def test_scores_are_not_clamped() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -155,6 +156,15 @@ def test_a_verdict_that_flips_is_refused(
     bundle = make_bundle(tmp_path / "bundle", image_threshold=0.8)
     with pytest.raises(BundleError, match=r"golden/01\.png scores 0\.79995"):
         Inspector(bundle, BrightnessRuntime({0: 0.2, 40: 0.79995})).verify()
+
+
+def test_a_golden_picture_may_not_leave_the_review_band(bundle: Bundle) -> None:
+    """The upper threshold is checked as the lower one is."""
+    threshold = bundle.manifest.threshold.model_copy(update={"review_below": 0.8})
+    banded = replace(bundle, manifest=bundle.manifest.model_copy(update={"threshold": threshold}))
+    assert Inspector(banded, BrightnessRuntime()).verify() == 0.0
+    with pytest.raises(BundleError, match=r"golden/01\.png scores 0\.79995"):
+        Inspector(banded, BrightnessRuntime({0: 0.2, 40: 0.79995})).verify()
 
 
 def test_a_bundle_without_golden_pictures_is_refused(

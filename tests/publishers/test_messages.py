@@ -66,6 +66,14 @@ def test_a_verdict_has_the_agreed_fields() -> None:
     assert set(strict(verdict_message(inspection(), 600_000, "base/mask"))) == KEYS
 
 
+def test_a_part_to_review_has_the_same_fields() -> None:
+    """In the review band: undecided, reason `review`, the threshold is still that of a pass."""
+    doubtful = Decision(Verdict.UNDECIDED, Reason.REVIEW, score=0.6, threshold=0.5, mask=MASK)
+    said = strict(verdict_message(inspection(decision=doubtful), 1000, "base/mask"))
+    assert set(said) == KEYS
+    assert (said["verdict"], said["reason"], said["threshold"]) == ("undecided", "review", 0.5)
+
+
 @PATIENT
 @given(st.text(alphabet=st.characters(), max_size=300))
 def test_a_verdict_is_small_whatever_the_part_is_called(part_id: str) -> None:
