@@ -247,10 +247,12 @@ class Line:
             self._busy_since = None
 
     def _handle(self, part: Part) -> None:
-        if not isinstance(part.work, Frame):
-            self._answers.answer(part, part.work, {})
-        elif self._answers.expects(part):  # else its time is up, and the next part's is running
+        if not self._answers.expects(part):  # its time was up, and the next part's is running
+            return
+        if isinstance(part.work, Frame):
             self._inspect(part, part.work)
+        else:
+            self._answers.answer(part, part.work, {})
 
     def _inspect(self, part: Part, frame: Frame) -> None:
         self._busy_since = monotonic()

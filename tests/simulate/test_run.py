@@ -148,3 +148,23 @@ def test_ctrl_c_ends_it_in_order(ended: Ended) -> None:
     account = content["account"]
     assert 0 < account["triggers"] < 2000
     assert account["answered"] == account["triggers"]
+
+
+def test_a_short_soak(ended: Ended) -> None:
+    """The shipped soak, cut to its first faults, keeps every expectation of the long one."""
+    folder, _ = ended
+    command = ("-m", "inspectd", "simulate", "-s", "soak", "--parts", "2100", "--rate", "60")
+    process = subprocess.run(
+        [sys.executable, *command, "--json", "soak.json", "--no-plot"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+    assert process.returncode == 0, process.stdout + process.stderr
+    account = json.loads((folder / "soak.json").read_text())["account"]
+    assert account["triggers"] >= 2100
+    assert account["unanswered"] == account["duplicates"] == account["out_of_order"] == 0
+    assert account["escapes_by_faults"] == account["let_through_late"] == 0
+    assert len(account["faults"]) == 4
