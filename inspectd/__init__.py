@@ -6,22 +6,29 @@
     dataset > backbone > scorer.fit               camera's child process: harvesters > decode
                   |                                        | shared-memory ring, records
             ONNX graph > runtime > threshold               v
-                  |                               pump: Frame | Loss > ledger row (Ticket) > queue
-                  v                                                                  v
-      bundle: model.onnx, manifest, golden  ----> inspector: preprocess > runtime > decide
-      set, report; immutable, hashed                  |            Inspection
-                                                      v
+                  |                               pump: Frame | Loss > ledger row (Ticket)
+                  v                                        |            > book of answers > queue
+      bundle: model.onnx, manifest, golden                 v                                  v
+      set, report; immutable, hashed  -----> inspector: preprocess > runtime > decide  <------+
+                                                           | Decision
+                                                           v
+                                      answers: one verdict per part, by the inspector, by the
+                                      timer just before its deadline, or at the end
+                                                           v
                                                   ledger (SQLite): one row per trigger
-                                                      |
-                                                      v
+                                                           |
+                                                           v
                                                   publisher: live first, then backlog > MQTT
 
-A station has one such lane for each camera (`inspectd.daemon.lane`).
+A station has one such lane for each camera (`inspectd.daemon.lane`). The main thread
+(`inspectd.daemon.station`) takes signals, commands from the publisher (`inspectd.daemon.operator`)
+and prepared products (`inspectd.daemon.changeover`), one after the other, and feeds the watchdog.
 
-Layers, checked by import-linter: ``cli, demo > daemon > cameras, runtimes, publishers, simcam >
-acquisition, ledger, pipeline > core``. ``calibration`` uses ``core``, ``pipeline`` and ``runtimes``
-(a threshold is found with the runtime that will apply it); only the CLI and the demo import it,
-lazily. ``simcam`` is a camera for tests and demonstrations: a GenTL producer in C.
+Layers, checked by import-linter: ``cli > simulate > demo > gate, remote, daemon > cameras,
+runtimes, publishers, simcam > acquisition, ledger, pipeline > core``. ``calibration`` uses
+``core``, ``pipeline`` and ``runtimes`` (a threshold is found with the runtime that will apply it);
+only the CLI, the demo and the simulation import it, lazily. ``simcam`` is a camera for tests and
+demonstrations, a GenTL producer in C; ``simulate`` is a whole line around the real daemon.
 """
 
 __version__ = "0.1.0"
