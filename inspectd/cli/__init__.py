@@ -13,13 +13,27 @@ from typing import Annotated, Any
 import typer
 
 import inspectd
-from inspectd.cli import calibrate, camera, command, demo, doctor, evaluate, gate, product, run
+from inspectd.cli import (
+    build,
+    calibrate,
+    camera,
+    command,
+    demo,
+    doctor,
+    evaluate,
+    gate,
+    product,
+    run,
+    verify,
+)
 from inspectd.cli.output import Commands, examples, out, register
 
 COMMANDS: tuple[tuple[str, Callable[..., Any], tuple[str, ...]], ...] = (
     ("demo", demo.demo, demo.EXAMPLES),
     ("calibrate", calibrate.calibrate, calibrate.EXAMPLES),
     ("evaluate", evaluate.evaluate, evaluate.EXAMPLES),
+    ("build", build.build, build.EXAMPLES),
+    ("verify", verify.verify, verify.EXAMPLES),
     ("run", run.run, run.RUN_EXAMPLES),
     ("gate", gate.gate, gate.EXAMPLES),
     ("check-config", run.check_config, run.CHECK_EXAMPLES),

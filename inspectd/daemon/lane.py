@@ -174,7 +174,8 @@ class Lane:
 
     def choice(self, product: str, revision: str | None = None) -> Choice:
         """A product, on the configured runtime."""
-        return Choice(product, revision, self._settings.runtime, self._settings.threads)
+        settings = self._settings
+        return Choice(product, revision, settings.runtime, settings.threads, settings.fallback)
 
     def activate(self, setup: Setup) -> None:
         """Inspects with it from the next trigger on.
