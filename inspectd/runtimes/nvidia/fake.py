@@ -206,7 +206,7 @@ class _PinnedArray(np.ndarray[Any, Any]):
     _base: Any = None
 
     @property
-    def base(self) -> Any:  # type: ignore[override]
+    def base(self) -> Any:
         return self._base
 
 
@@ -227,7 +227,9 @@ class FakeEngine(_Held):
         )
         self.shift = machine.shift.get(header["precision"], 0.0)
         self.shape = tuple(header["shape"])
-        self.names = [one.name for one in (*self.session.get_inputs(), *self.session.get_outputs())]
+        self.names: list[str] = [
+            one.name for one in (*self.session.get_inputs(), *self.session.get_outputs())
+        ]
         self.num_io_tensors = len(self.names)
         self.device_memory_size = machine.workspace
 
