@@ -83,7 +83,7 @@ class TensorRtRuntime:
         names = self._graph.names
         try:
             plan = self._engines.load(self._side_car)
-            with self._current():
+            with self._vendor.loading, self._current():
                 self._step = Step(
                     self._vendor,
                     plan,

@@ -323,8 +323,11 @@ def _pycuda(machine: FakeMachine) -> Any:
 
     return SimpleNamespace(
         Device=lambda index: SimpleNamespace(retain_primary_context=lambda: FakeContext(machine)),
-        Context=SimpleNamespace(pop=lambda: machine.stack.pop()),
-        Stream=lambda: FakeStream(machine),
+        Context=SimpleNamespace(
+            pop=lambda: machine.stack.pop(),
+            synchronize=lambda: machine.current("cuCtxSynchronize"),
+        ),
+        Stream=lambda flags=0: FakeStream(machine),
         mem_alloc=lambda size: FakeAllocation(machine, size),
         mem_get_info=mem_get_info,
         pagelocked_empty=pagelocked_empty,

@@ -19,6 +19,8 @@ from inspectd.runtimes.nvidia.vendor import Vendor
 
 NUMPY_TYPES = {"FLOAT": np.float32, "HALF": np.float16, "UINT8": np.uint8}
 """Names of TensorRT's types that the graph's inputs and outputs may have."""
+NON_BLOCKING = 1
+"""CU_STREAM_NON_BLOCKING."""
 MIB = 2**20
 
 
@@ -122,7 +124,10 @@ class Step:
 
     def _allocate(self, size: tuple[int, int]) -> None:
         cuda, engine = self._vendor.cuda, self._engine
-        self._stream = cuda.Stream()
+        # What loading put on the default stream must be done: this stream doesn't wait for that one,
+        # or a capture here would break a copy on it elsewhere.
+        cuda.Context.synchronize()
+        self._stream = cuda.Stream(NON_BLOCKING)
         self._release.append(self._drop_stream)
         found = {engine.get_tensor_name(index) for index in range(engine.num_io_tensors)}
         if found != set(self._names):

@@ -71,6 +71,8 @@ class Vendor:
     """The module ``cuda.bindings.driver``; None where it isn't there: no CUDA graphs then."""
     log: Any = None
     """TensorRT's logger; it takes only one per process."""
+    loading: threading.Lock = field(default_factory=threading.Lock)
+    """Held while an engine is loaded and its graph captured: one at a time in a process."""
     _contexts: dict[int, Any] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
