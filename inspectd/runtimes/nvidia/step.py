@@ -124,8 +124,8 @@ class Step:
 
     def _allocate(self, size: tuple[int, int]) -> None:
         cuda, engine = self._vendor.cuda, self._engine
-        # What loading put on the default stream must be done: this stream doesn't wait for that one,
-        # or a capture here would break a copy on it elsewhere.
+        # This stream doesn't wait for the default one, or a capture here would break a copy on that
+        # elsewhere; so what loading put on that must be done.
         cuda.Context.synchronize()
         self._stream = cuda.Stream(NON_BLOCKING)
         self._release.append(self._drop_stream)
