@@ -15,10 +15,10 @@ from torch import nn
 from torch.nn import functional
 
 from calibration.backbones import Backbone
+from calibration.lint import OPSET as OPSET
+from calibration.lint import require_portable
 from inspectd.core.bundle import ModelPart
 
-OPSET = 17
-"""The newest that TensorRT 8.6 reads."""
 SIGMA = 4.0
 """ProtoAD, section 4.2: pixels of the model's input."""
 
@@ -63,7 +63,11 @@ def gaussian_window(sigma: float) -> torch.Tensor:
 
 
 def export_onnx(graph: ScoringGraph, path: Path) -> None:
-    """Writes the graph with a batch axis of any length, opset 17, IR 8, and checks it."""
+    """Writes the graph with a batch axis of any length, opset 17, IR 8, and checks it.
+
+    Raises:
+        BundleError: some runtime couldn't read it.
+    """
     names = ModelPart()
     example = torch.zeros((1, *graph.size, 3), dtype=torch.uint8)
     batch = {0: "batch"}
@@ -82,4 +86,5 @@ def export_onnx(graph: ScoringGraph, path: Path) -> None:
         )
     model = onnx.load(path)
     onnx.checker.check_model(model, full_check=True)
+    require_portable(model, path)
     onnx.save(model, path)

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
+from inspectd import runtimes
 from inspectd.core.bundle import (
     HOLDOUT,
     MODEL,
@@ -31,6 +32,8 @@ from inspectd.core.bundle import (
 )
 from inspectd.core.preprocess import Preprocessing
 from inspectd.core.store import ProductStore
+from inspectd.runtimes.nvidia import driver, vendor
+from inspectd.runtimes.nvidia.fake import FakeMachine
 
 SHARED = Path(__file__).parents[2] / "shared"
 THREADS_END_S = 2.0
@@ -114,6 +117,26 @@ def tiny_copy(tiny_store: ProductStore, tmp_path: Path) -> ProductStore:
     root = tmp_path / "products"
     shutil.copytree(tiny_store.root, root, symlinks=True)
     return ProductStore(root)
+
+
+InstallGpu = Callable[..., FakeMachine]
+
+
+@pytest.fixture
+def install_gpu(monkeypatch: pytest.MonkeyPatch) -> InstallGpu:
+    """Puts a fake GPU with NVIDIA's packages into this process; see `FakeMachine`."""
+
+    def install(*arguments: object, **settings: object) -> FakeMachine:
+        machine = FakeMachine(*arguments, **settings)  # type: ignore[arg-type]
+        present = runtimes._is_present
+        there = ("tensorrt", "pycuda")
+        monkeypatch.setattr(driver, "probe", lambda: machine.driver)
+        monkeypatch.setattr(vendor, "load", lambda: machine.vendor)
+        monkeypatch.setattr(vendor, "packages", list)
+        monkeypatch.setattr(runtimes, "_is_present", lambda name: name in there or present(name))
+        return machine
+
+    return install
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ import typer
 
 import inspectd
 from inspectd.cli import (
+    build,
     calibrate,
     camera,
     command,
@@ -26,6 +27,7 @@ from inspectd.cli import (
     run,
     simulate,
     threshold,
+    verify,
 )
 from inspectd.cli.output import Commands, examples, out, register
 
@@ -34,6 +36,8 @@ COMMANDS: tuple[tuple[str, Callable[..., Any], tuple[str, ...]], ...] = (
     ("calibrate", calibrate.calibrate, calibrate.EXAMPLES),
     ("evaluate", evaluate.evaluate, evaluate.EXAMPLES),
     ("threshold", threshold.threshold, threshold.EXAMPLES),
+    ("build", build.build, build.EXAMPLES),
+    ("verify", verify.verify, verify.EXAMPLES),
     ("run", run.run, run.RUN_EXAMPLES),
     ("gate", gate.gate, gate.EXAMPLES),
     ("parts", parts.parts, parts.EXAMPLES),

@@ -166,10 +166,12 @@ def check_runtimes() -> Iterator[Check]:
 
     present = installed()
     for name in present:
+        if name == "tensorrt":
+            continue  # runs engines only; see `check_nvidia`
         yield _run_tiny(name, required=name == "onnxruntime")
     if "onnxruntime" not in present:
         detail = "not installed; the reference that every product can run on"
-        remedy = f"pip install {PACKAGES['onnxruntime']}"
+        remedy = f"pip install {PACKAGES['onnxruntime'][0]}"
         yield Check("runtime onnxruntime", Status.FAIL, detail, remedy)
 
 
@@ -185,23 +187,62 @@ def check_optional() -> Iterator[Check]:
 
 
 def check_nvidia() -> Iterator[Check]:
-    """Whether the NVIDIA driver is there and sees a GPU."""
+    """The NVIDIA driver and its GPUs; then TensorRT, and which engines there are for them."""
+    from inspectd.core.errors import RuntimeUnavailableError
+    from inspectd.runtimes.nvidia import driver as drivers
+
     try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        detail = "no driver; inspection runs on the CPU"
-        yield Check("nvidia", Status.ABSENT, detail, "for a GPU: install NVIDIA's driver")
+        driver = drivers.probe()
+    except RuntimeUnavailableError as error:
+        is_absent = str(error).startswith("no NVIDIA driver")
+        detail = "no driver; inspection runs on the CPU" if is_absent else str(error)
+        remedy = "for a GPU: install NVIDIA's driver" if is_absent else "see nvidia-smi"
+        yield Check("nvidia", Status.ABSENT if is_absent else Status.WARN, detail, remedy)
         return
-    status = driver.cuInit(0)
-    if status != 0:
-        remedy = "run nvidia-smi; reboot after a driver's update; in a container pass --gpus all"
-        yield Check("nvidia", Status.WARN, f"the driver refuses: cuInit gives {status}", remedy)
+    cuda = ".".join(map(str, driver.cuda))
+    for gpu in driver.devices:
+        capability = ".".join(map(str, gpu.capability))
+        detail = f"GPU {gpu.index}: {gpu.name}, {gpu.memory / 2**30:.0f} GiB"
+        found = f"{detail}, compute capability {capability}, driver for CUDA {cuda}"
+        yield Check("nvidia", Status.OK, found)
+    yield from _check_tensorrt()
+
+
+def _check_tensorrt() -> Iterator[Check]:
+    from inspectd.core import paths
+    from inspectd.core.errors import RuntimeUnavailableError
+    from inspectd.pipeline import verified
+    from inspectd.runtimes.nvidia import vendor as vendors
+    from inspectd.runtimes.nvidia.engines import EngineCache
+
+    if missing := vendors.packages():
+        detail = f"not installed: {', '.join(missing)}; inspection runs on the CPU"
+        yield Check("runtime tensorrt", Status.ABSENT, detail, f"pip install {' '.join(missing)}")
         return
-    count, number = ctypes.c_int(0), ctypes.c_int(0)
-    driver.cuDeviceGetCount(ctypes.byref(count))
-    driver.cuDriverGetVersion(ctypes.byref(number))
-    cuda = f"CUDA {number.value // 1000}.{number.value % 1000 // 10}"
-    yield Check("nvidia", Status.OK, f"{count.value} GPU(s), driver for {cuda}")
+    try:
+        vendor = vendors.load()
+    except RuntimeUnavailableError as error:
+        remedy = "install a TensorRT that fits the driver"
+        yield Check("runtime tensorrt", Status.WARN, str(error), remedy)
+        return
+    if vendor.graphs is None:
+        detail = f"TensorRT {vendor.version}, without CUDA graphs: parts take longer"
+        yield Check("runtime tensorrt", Status.WARN, detail, "pip install cuda-bindings")
+    else:
+        yield Check("runtime tensorrt", Status.OK, f"TensorRT {vendor.version}, with CUDA graphs")
+    engines = EngineCache(paths.cache_dir())
+    found = [one for one in engines.all() if one.key.tensorrt == vendor.version]
+    if not found:
+        remedy = "inspectd build --product NAME"
+        yield Check("engines", Status.ABSENT, f"none for it in {engines.folder}", remedy)
+    for one in found:
+        record = verified.read(engines.root, one.key.model, one.label)
+        if record is not None and record.passed:
+            yield Check("engine", Status.OK, f"{one.label} of model {one.key.model[:8]}, proven")
+        else:
+            detail = f"{one.label} of model {one.key.model[:8]} isn't proven"
+            remedy = f"inspectd verify --product NAME --runtime tensorrt-{one.key.precision}"
+            yield Check("engine", Status.WARN, detail, remedy)
 
 
 def check_cameras() -> Iterator[Check]:

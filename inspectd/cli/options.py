@@ -18,9 +18,13 @@ class RuntimeName(StrEnum):
     """The values of ``--runtime``; a test compares them with `inspectd.runtimes.CHOICES`."""
 
     AUTO = "auto"
+    TENSORRT = "tensorrt"
     OPENVINO = "openvino"
     ONNXRUNTIME = "onnxruntime"
     OPENVINO_BF16 = "openvino-bf16"
+    TENSORRT_FP16 = "tensorrt-fp16"
+    TENSORRT_FP32 = "tensorrt-fp32"
+    TENSORRT_INT8 = "tensorrt-int8"
 
 
 def open_store(state_dir: Path | None) -> ProductStore:
@@ -81,10 +85,20 @@ RevisionArgument = Annotated[
         autocompletion=complete_revision,
     ),
 ]
+RevisionOption = Annotated[
+    str | None,
+    typer.Option(
+        help="The revision (default: the active one).",
+        show_default=False,
+        autocompletion=complete_revision,
+    ),
+]
 RuntimeOption = Annotated[
     RuntimeName,
     typer.Option(
-        help="Inference runtime; auto takes the fastest in fp32.", rich_help_panel="Machine"
+        help="Inference runtime; auto takes a proven TensorRT engine, else the fastest on the CPU "
+        "in fp32.",
+        rich_help_panel="Machine",
     ),
 ]
 Threads = Annotated[

@@ -20,6 +20,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from inspectd.core.errors import BundleError, BundleIntegrityError, BundleSchemaError
+from inspectd.core.files import sha256_of as sha256_of  # part of what a bundle is
 from inspectd.core.images import read_image
 from inspectd.core.preprocess import Preprocessing
 from inspectd.core.records import ImageArray, Threshold
@@ -166,6 +167,9 @@ class Graph:
     size: tuple[int, int]
     """(H, W) of the input."""
     names: ModelPart = field(default_factory=ModelPart)
+    product: str = ""
+    """Whose model it is, for messages; empty where it is nobody's yet."""
+    revision: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +183,13 @@ class Bundle:
     def graph(self) -> Graph:
         """The model."""
         manifest = self.manifest
-        return Graph(self.path / MODEL, manifest.preprocessing.crop, manifest.model)
+        return Graph(
+            self.path / MODEL,
+            manifest.preprocessing.crop,
+            manifest.model,
+            manifest.product,
+            manifest.revision,
+        )
 
     @property
     def threshold(self) -> Threshold:
@@ -253,12 +263,6 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
     (path / MANIFEST).write_bytes(text)
     seal = f"{hashlib.sha256(text).hexdigest()}  {MANIFEST}\n"
     (path / SEAL).write_text(seal, encoding="ascii")
-
-
-def sha256_of(path: Path) -> str:
-    """Hash of a file's content, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _check_seal(path: Path) -> None:

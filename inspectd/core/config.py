@@ -293,11 +293,22 @@ class Settings(BaseSettings):
 
     product: ProductId | None = None
     """The product to inspect; `inspectd product list` names them."""
-    runtime: Literal["auto", "openvino", "openvino-bf16", "onnxruntime", "simulated"] = "auto"
-    """Inference runtime; `auto` takes the fastest in fp32."""
+    runtime: Literal[
+        "auto",
+        "tensorrt",
+        "tensorrt-fp16",
+        "tensorrt-fp32",
+        "tensorrt-int8",
+        "openvino",
+        "openvino-bf16",
+        "onnxruntime",
+        "simulated",
+    ] = "auto"
+    """Inference runtime; `auto` takes a proven TensorRT engine (`inspectd build`), else the fastest
+    on the CPU in fp32."""
     fallback: Literal["", "openvino", "onnxruntime"] = ""
-    """Takes over where the runtime fails on part after part; empty: the daemon ends with a failure,
-    and systemd starts it anew."""
+    """Takes over where the runtime can't start, or fails on part after part; empty: the daemon ends
+    with a failure, and systemd starts it anew."""
     threads: Annotated[int, Field(ge=0, le=256)] = 0
     """CPU threads of inference; 0 takes all cores."""
     queue: Annotated[int, Field(ge=1, le=1024)] = 8

@@ -6,7 +6,7 @@ Each is a context manager: entering acquires, leaving restores the earlier state
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 from inspectd.core.records import AnomalyMap, Frame, ImageArray, Loss, Notice
 
@@ -56,3 +56,24 @@ class Runtime(_Resource, Protocol):
             InferenceError: the runtime failed on it; the next picture may go well.
         """
         ...
+
+
+@runtime_checkable
+class Warmable(Protocol):
+    """A runtime that cools down while the line idles: its next inference would be a slow one."""
+
+    def keep_warm(self) -> None:
+        """Works a little; called now and then by the thread that infers, while it has no part.
+
+        Raises:
+            InferenceError: the runtime is broken, which is so found out before the next part.
+        """
+        ...
+
+
+@runtime_checkable
+class MustProve(Protocol):
+    """A runtime that may only decide after `inspectd verify` has compared it with the reference."""
+
+    proof_command: str
+    """What to type for it."""

@@ -13,6 +13,8 @@
     │   └── BundleSchemaError     its manifest is of another schema version
     ├── ProductError              no such product or revision
     ├── RuntimeUnavailableError   an inference runtime isn't installed or doesn't start
+    │   ├── EngineError           a TensorRT engine is missing, damaged or can't be built
+    │   └── ParityError           a runtime hasn't been shown to reproduce the reference
     ├── InferenceError            the runtime failed on one picture
     ├── CameraError               a camera can't be opened or was lost
     ├── PublishError              a message couldn't be handed to the broker
@@ -90,6 +92,14 @@ class ProductError(InspectdError):
 
 class RuntimeUnavailableError(InspectdError):
     """An inference runtime isn't installed or doesn't start."""
+
+
+class EngineError(RuntimeUnavailableError):
+    """A TensorRT engine is missing, damaged or can't be built."""
+
+
+class ParityError(RuntimeUnavailableError):
+    """A runtime hasn't been shown to reproduce the reference, or was shown not to."""
 
 
 class InferenceError(InspectdError):

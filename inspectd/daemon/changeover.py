@@ -16,11 +16,14 @@ from time import perf_counter
 
 import structlog
 
+from inspectd.core.bundle import MODEL, Bundle
 from inspectd.core.config import load_product_settings
-from inspectd.core.errors import CommandError, InspectdError
+from inspectd.core.errors import CommandError, InspectdError, RuntimeUnavailableError
+from inspectd.core.paths import cache_dir
 from inspectd.core.store import ProductStore
 from inspectd.daemon.answers import Setup
 from inspectd.pipeline.inspector import Inspector
+from inspectd.pipeline.verified import admit
 from inspectd.runtimes import open_runtime
 
 log = structlog.get_logger()
@@ -35,6 +38,8 @@ class Choice:
     """None: the one that is active in the store."""
     runtime: str
     threads: int
+    fallback: str = ""
+    """The runtime that is taken where the first one isn't there."""
 
 
 def prepare(choice: Choice, store: ProductStore, config: Path) -> Setup:
@@ -46,23 +51,32 @@ def prepare(choice: Choice, store: ProductStore, config: Path) -> Setup:
     started = perf_counter()
     bundle = store.open(choice.product, choice.revision)
     own = load_product_settings(config, choice.product)
-    lifetime = ExitStack()
     try:
-        runtime = lifetime.enter_context(open_runtime(bundle.graph, choice.runtime, choice.threads))
-        inspector = Inspector(bundle, runtime)
-        worst = inspector.verify()
-    except BaseException:
-        lifetime.close()
-        raise
+        inspector, worst, lifetime = _verified(bundle, choice.runtime, choice.threads)
+    except RuntimeUnavailableError as error:
+        if choice.fallback in ("", choice.runtime):
+            raise
+        log.warning("runtime_unavailable", error=str(error), fallback=choice.fallback)
+        inspector, worst, lifetime = _verified(bundle, choice.fallback, choice.threads)
     log.info(
         "product_prepared",
         product=choice.product,
         revision=bundle.manifest.revision,
-        runtime=runtime.name,
+        runtime=inspector.runtime.name,
         golden_difference=worst,
         took_s=round(perf_counter() - started, 2),
     )
     return Setup(inspector, own.deadline_ms, lifetime)
+
+
+def _verified(bundle: Bundle, runtime: str, threads: int) -> tuple[Inspector, float, ExitStack]:
+    """An inspector that reproduces the golden pictures, their difference, and what closes it."""
+    with ExitStack() as lifetime:
+        opened = lifetime.enter_context(open_runtime(bundle.graph, runtime, threads))
+        admit(cache_dir(), bundle.manifest.files[MODEL], opened)
+        inspector = Inspector(bundle, opened)
+        worst = inspector.verify()
+        return inspector, worst, lifetime.pop_all()
 
 
 Then = Callable[[Setup | InspectdError], None]

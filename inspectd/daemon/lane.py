@@ -193,8 +193,8 @@ class Lane:
         Raises:
             ProductError: there is none.
         """
-        revision = revision or self._store.current(product)
-        return Choice(product, revision, self._settings.runtime, self._settings.threads)
+        settings, revision = self._settings, revision or self._store.current(product)
+        return Choice(product, revision, settings.runtime, settings.threads, settings.fallback)
 
     def activate(self, setup: Setup) -> None:
         """Inspects with it from the next trigger on.
@@ -229,7 +229,7 @@ class Lane:
             self.remember(PRODUCT, None)
             self.announce()
 
-        choice = Choice(lane.product, None, settings.runtime, settings.threads)
+        choice = Choice(lane.product, None, settings.runtime, settings.threads, settings.fallback)
         self.changeover.insist(choice, then)
 
     def tell_failed_reload(self, error: Exception) -> None:

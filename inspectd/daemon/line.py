@@ -230,6 +230,7 @@ class Line:
                 try:
                     job = self._jobs.get(timeout=TICK_S)
                 except Empty:
+                    self._setup.inspector.keep_warm()
                     continue
                 if isinstance(job, Setup):
                     self._close(job)  # no part of it is left

@@ -8,7 +8,7 @@ from __future__ import annotations
 from time import perf_counter_ns
 
 from inspectd.core.bundle import Bundle
-from inspectd.core.contracts import Runtime
+from inspectd.core.contracts import Runtime, Warmable
 from inspectd.core.errors import BundleError, ImageError, ImageSizeError, InferenceError
 from inspectd.core.preprocess import prepare
 from inspectd.core.records import AnomalyMap, Decision, ImageArray, Reason, Verdict
@@ -27,7 +27,7 @@ class Inspector:
         self._threshold = bundle.threshold
         self._preprocessing = bundle.manifest.preprocessing
         self.failures = 0
-        """Pictures in a row on which the runtime failed."""
+        """Times in a row that the runtime failed."""
 
     def inspect(self, image: ImageArray) -> tuple[Decision, Timings]:
         """Decides on (H, W) or (H, W, 3); what can't be decided is `undecided`, never raised."""
@@ -50,6 +50,15 @@ class Inspector:
         decision = decide(anomaly, self._threshold, self._preprocessing, source)
         _lap(timings, "decide", started)
         return decision, timings
+
+    def keep_warm(self) -> None:
+        """Called while there is no part; a failure counts like that on a part."""
+        if not isinstance(self.runtime, Warmable):
+            return
+        try:
+            self.runtime.keep_warm()
+        except InferenceError:
+            self.failures += 1
 
     def verify(self) -> float:
         """Runs the golden pictures, which also warms up; returns the largest score difference.

@@ -4,23 +4,38 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from inspectd.core.bundle import Graph
 from inspectd.core.contracts import Runtime
 from inspectd.core.errors import RuntimeUnavailableError
 
+if TYPE_CHECKING:  # so that the GPU's part runs where pydantic isn't installed
+    from inspectd.core.bundle import Graph
+
 AUTO = "auto"
-PACKAGES = {"openvino": "openvino", "onnxruntime": "onnxruntime"}
-"""Runtime name to the package it needs, in the order in which `auto` tries them."""
-REDUCED = {"openvino-bf16": "openvino"}
-"""Runtimes of lower precision, to the package they need; never chosen by `auto`."""
+PACKAGES = {
+    "tensorrt": ("tensorrt", "pycuda"),
+    "openvino": ("openvino",),
+    "onnxruntime": ("onnxruntime",),
+}
+"""Runtime name to the packages it needs, in the order in which `auto` tries them."""
+VARIANTS = {
+    "openvino-bf16": "openvino",
+    "tensorrt-fp16": "tensorrt",
+    "tensorrt-fp32": "tensorrt",
+    "tensorrt-int8": "tensorrt",
+}
+"""Runtimes of one precision, to the one whose packages they need; never chosen by `auto`."""
 SIMULATED = {"simulated": "onnxruntime"}
-"""Runtimes in which faults can be put, to the package they need; no user is offered them."""
-CHOICES = (AUTO, *PACKAGES, *REDUCED)
+"""Runtimes in which faults can be put, to the one that they rest on; no user is offered them."""
+CHOICES = (AUTO, *PACKAGES, *VARIANTS)
 
 
 def open_runtime(graph: Graph, choice: str = AUTO, threads: int = 0) -> Runtime:
     """A runtime for a graph, not yet entered.
+
+    `auto` takes TensorRT where the driver, a GPU and an engine that has passed the parity gate
+    agree, then OpenVINO, then ONNX Runtime, these in fp32.
 
     Args:
         graph: the model to run.
@@ -28,41 +43,62 @@ def open_runtime(graph: Graph, choice: str = AUTO, threads: int = 0) -> Runtime:
         threads: CPU threads; 0 takes all cores.
 
     Raises:
-        RuntimeUnavailableError: unknown, or its package isn't installed.
+        RuntimeUnavailableError: unknown, a package isn't installed, or there is no GPU.
+        EngineError: TensorRT has no engine for it; the message has the command that builds one.
     """
-    name = _chosen(choice)
+    name = _automatic(graph) if choice == AUTO else _installed(choice)
     return _factories()[name](graph, threads)
 
 
 def installed() -> list[str]:
-    """Names of the runtimes whose package is installed, best first."""
-    return [name for name, package in PACKAGES.items() if importlib.util.find_spec(package)]
+    """Names of the runtimes whose packages are installed, best first."""
+    return [name for name, packages in PACKAGES.items() if all(map(_is_present, packages))]
 
 
-def _chosen(choice: str) -> str:
+def _is_present(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
+
+
+def _automatic(graph: Graph) -> str:
     present = installed()
-    if choice == AUTO and present:
-        return present[0]
-    if choice == AUTO:
-        raise RuntimeUnavailableError("no runtime is installed; pip install onnxruntime")
-    package = {**PACKAGES, **REDUCED, **SIMULATED}.get(choice)
-    if package is None:
+    for name in present:
+        if name != "tensorrt" or _has_engine(graph):
+            return name
+    raise RuntimeUnavailableError("no runtime is installed; pip install onnxruntime")
+
+
+def _has_engine(graph: Graph) -> bool:
+    from inspectd.runtimes.tensorrt import proven_engine
+
+    return proven_engine(graph)
+
+
+def _installed(choice: str) -> str:
+    name = {**VARIANTS, **SIMULATED}.get(choice, choice)
+    if name not in PACKAGES:
         raise RuntimeUnavailableError(f"no runtime {choice!r}; known: {', '.join(CHOICES)}")
-    if package not in present:
-        raise RuntimeUnavailableError(f"{choice} isn't installed; pip install {package}")
+    if name not in installed():
+        packages = " ".join(PACKAGES[name])
+        raise RuntimeUnavailableError(f"{choice} isn't installed; pip install {packages}")
     return choice
 
 
 def _factories() -> dict[str, Callable[[Graph, int], Runtime]]:
-    def openvino(graph: Graph, threads: int) -> Runtime:
-        from inspectd.runtimes.openvino import OpenVinoRuntime
+    def tensorrt(precision: str) -> Callable[[Graph, int], Runtime]:
+        def opened(graph: Graph, threads: int) -> Runtime:
+            from inspectd.runtimes.tensorrt import TensorRtRuntime
 
-        return OpenVinoRuntime(graph, threads)
+            return TensorRtRuntime(graph, precision)
 
-    def openvino_bf16(graph: Graph, threads: int) -> Runtime:
-        from inspectd.runtimes.openvino import OpenVinoRuntime
+        return opened
 
-        return OpenVinoRuntime(graph, threads, precision="bf16")
+    def openvino(precision: str) -> Callable[[Graph, int], Runtime]:
+        def opened(graph: Graph, threads: int) -> Runtime:
+            from inspectd.runtimes.openvino import OpenVinoRuntime
+
+            return OpenVinoRuntime(graph, threads, precision)
+
+        return opened
 
     def onnxruntime(graph: Graph, threads: int) -> Runtime:
         from inspectd.runtimes.onnxruntime import OnnxRuntime
@@ -75,8 +111,12 @@ def _factories() -> dict[str, Callable[[Graph, int], Runtime]]:
         return SimulatedRuntime(graph, threads)
 
     return {
-        "openvino": openvino,
-        "openvino-bf16": openvino_bf16,
+        "tensorrt": tensorrt("best"),
+        "tensorrt-fp16": tensorrt("fp16"),
+        "tensorrt-fp32": tensorrt("fp32"),
+        "tensorrt-int8": tensorrt("int8"),
+        "openvino": openvino("fp32"),
+        "openvino-bf16": openvino("bf16"),
         "onnxruntime": onnxruntime,
         "simulated": simulated,
     }

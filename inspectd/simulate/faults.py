@@ -15,6 +15,9 @@ from inspectd.simulate.scenario import Fault, Kind, Planned
 
 Act = Callable[[Plant, Fault], None]
 
+FEW, MANY = 3, 20
+"""How often something happens where the scenario doesn't say."""
+
 
 def _nothing(plant: Plant, fault: Fault) -> None:
     """For faults that are over at once."""
@@ -53,7 +56,7 @@ def _camera(text: str) -> Act:
 
 
 def _frames(name: str) -> Act:
-    return lambda plant, fault: plant.conveyor.command(f"{name} {fault.count}")
+    return lambda plant, fault: plant.conveyor.command(f"{name} {fault.count or FEW}")
 
 
 DEEDS: dict[Kind, Deed] = {
@@ -77,14 +80,14 @@ DEEDS: dict[Kind, Deed] = {
     "slow-inference": Deed(
         lambda plant, fault: plant.plan.delay(fault.delay_ms), lambda plant, _: plant.plan.delay(0)
     ),
-    "inference-fail": Deed(lambda plant, fault: plant.plan.fail(fault.count)),
+    "inference-fail": Deed(lambda plant, fault: plant.plan.fail(fault.count or FEW)),
     "inference-hang": Deed(
         lambda plant, _: plant.plan.hang(), lambda plant, _: plant.plan.resume()
     ),
     "clock-jump": Deed(
         lambda plant, fault: plant.clock.shift(fault.jump_s), lambda plant, _: plant.clock.shift(0)
     ),
-    "burst": Deed(lambda plant, fault: plant.conveyor.burst(fault.count, fault.rate)),
+    "burst": Deed(lambda plant, fault: plant.conveyor.burst(fault.count or MANY, fault.rate)),
     "changeover": Deed(lambda plant, fault: plant.change_over(fault.how)),
 }
 

@@ -75,8 +75,9 @@ class Fault(_Table):
     """Seconds that it lasts."""
     for_parts: Annotated[int, Field(ge=1)] | None = None
     """Parts that pass until it ends, instead of `for_s`."""
-    count: Annotated[int, Field(ge=1, le=10_000)] = 5
-    """Frames or inferences that go wrong, parts of a burst."""
+    count: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    """Frames or inferences that go wrong (3; a runtime that fails on 5 in a row is given up), parts
+    of a burst (20)."""
     delay_ms: Annotated[int, Field(ge=1, le=60_000)] = 200
     """slow-inference: what each takes more."""
     jump_s: Annotated[float, Field(ge=-1e8, le=1e8)] = 3600.0

@@ -13,6 +13,7 @@ from typer.testing import Result
 from inspectd.cli import doctor
 from inspectd.core.bundle import MODEL
 from inspectd.core.store import ProductStore
+from inspectd.runtimes.nvidia.fake import FakeMachine
 
 Invoke = Callable[..., Result]
 
@@ -107,3 +108,19 @@ def test_wrong_timezone(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None
     check = checks_of(invoke("doctor", "--json"))["timezone"]
     assert check["status"] == "warn"
     assert "Mars/Olympus" in check["detail"]
+
+
+def test_gpu_and_engines(
+    invoke: Invoke, state: Path, install_gpu: Callable[..., FakeMachine]
+) -> None:
+    """Driver, GPU, compute capability, TensorRT, and whether engines are proven."""
+    machine = install_gpu("8.6.1", has_graphs=False)
+    checks = checks_of(invoke("doctor", "--json"))
+    assert "Fake GPU, 1 GiB, compute capability 8.9" in checks["nvidia"]["detail"]
+    assert "TensorRT 8.6.1, without CUDA graphs" in checks["runtime tensorrt"]["detail"]
+    assert checks["engines"]["remedy"] == "inspectd build --product NAME"
+    assert invoke("build", "--product", "flange").exit_code == 0
+    assert "proven" in checks_of(invoke("doctor", "--json"))["engine"]["detail"]
+    machine.shift["fp16"] = 1.0
+    assert invoke("build", "--product", "flange", "--rebuild").exit_code == 1
+    assert checks_of(invoke("doctor", "--json"))["engine"]["status"] == "warn"

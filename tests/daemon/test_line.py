@@ -617,7 +617,7 @@ def test_a_stop_does_not_wait_for_a_stuck_part(
 ) -> None:
     """Beyond its time: the part is answered, and what the inspector uses isn't closed under it."""
     monkeypatch.setattr(module, "STUCK_S", 0.01)
-    bench.line.change_over(bench.setup("hasty", deadline_ms=1))
+    bench.line.change_over(bench.setup("hasty", deadline_ms=2000))
     bench.runtime.gate.clear()
     bench.camera.add(IMAGE)
     assert bench.runtime.began.wait(PATIENCE_S)

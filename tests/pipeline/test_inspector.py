@@ -174,3 +174,38 @@ def test_a_bundle_without_golden_pictures_is_refused(
     bundle = make_bundle(tmp_path / "bundle", golden_scores=())
     with pytest.raises(BundleError, match="no golden picture"):
         Inspector(bundle, BrightnessRuntime()).verify()
+
+
+class CoolingRuntime(BrightnessRuntime):
+    """One that must be kept warm; it counts, and fails on demand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.warmed = 0
+        self.is_lost = False
+
+    def keep_warm(self) -> None:
+        """See `Warmable`."""
+        if self.is_lost:
+            raise InferenceError("lost")
+        self.warmed += 1
+
+
+def test_an_idle_runtime_is_kept_warm(bundle: Bundle) -> None:
+    """One that cools is; one that doesn't is left alone."""
+    runtime = CoolingRuntime()
+    Inspector(bundle, runtime).keep_warm()
+    assert runtime.warmed == 1
+    Inspector(bundle, BrightnessRuntime()).keep_warm()
+
+
+def test_a_runtime_lost_while_idle_is_found_out(bundle: Bundle) -> None:
+    """Its failures count like those on parts, so that a fallback takes over before the next."""
+    runtime = CoolingRuntime()
+    inspector = Inspector(bundle, runtime)
+    runtime.is_lost = True
+    for _ in range(3):
+        inspector.keep_warm()
+    assert inspector.failures == 3
+    inspector.inspect(GOOD)
+    assert inspector.failures == 0

@@ -1,4 +1,7 @@
-"""The contract of inference runtimes: every file of ``inspectd/runtimes`` that is installed."""
+"""The contract of inference runtimes: every file of ``inspectd/runtimes`` that is installed.
+
+TensorRT's runs on a fake GPU; on a real one see ``tests/gpu``.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,11 @@ from calibration.scorers.protoad import RewrittenHead
 from inspectd.core.bundle import Graph
 from inspectd.core.contracts import Runtime
 from inspectd.core.errors import InferenceError, RuntimeUnavailableError
+from inspectd.core.files import sha256_of
 from inspectd.runtimes import AUTO, PACKAGES, SIMULATED, installed, open_runtime
+from inspectd.runtimes.nvidia.builder import build_engine
+from inspectd.runtimes.nvidia.engines import EngineCache, key_of
+from inspectd.runtimes.nvidia.fake import FakeMachine
 
 FILES = sorted(
     path.stem
@@ -51,11 +58,37 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
 
 
 @pytest.fixture(params=FILES)
-def name(request: pytest.FixtureRequest) -> str:
+def name(
+    request: pytest.FixtureRequest,
+    exported: Exported,
+    install_gpu: Callable[..., FakeMachine],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> str:
     """Each runtime there is a file for, skipped where its package is not installed."""
-    if SIMULATED.get(request.param, request.param) not in installed():
+    if request.param == "tensorrt":
+        monkeypatch.setenv("INSPECTD_CACHE_DIR", str(tmp_path / "cache"))
+        _build(install_gpu(), exported.graph, EngineCache(tmp_path / "cache"))
+    elif SIMULATED.get(request.param, request.param) not in installed():
         pytest.skip(f"{request.param} is not installed")
     return str(request.param)
+
+
+def _build(machine: FakeMachine, graph: Graph, engines: EngineCache) -> None:
+    built = build_engine(
+        machine.vendor,
+        0,
+        graph.path,
+        "fp32",
+        input_name=graph.names.input,
+        size=graph.size,
+        workspace_mib=64,
+        timing_cache=b"",
+        report=lambda stage, done, total: None,
+    )
+    device = machine.driver.devices[0]
+    key = key_of(sha256_of(graph.path), machine.version, device, "fp32")
+    engines.store(key, built, driver="CUDA 12.6", inspectd="test")
 
 
 @pytest.fixture
@@ -169,18 +202,23 @@ def test_a_bad_file_is_unavailable(name: str, tmp_path: Path, content: bytes | N
 def test_its_name_says_what_runs(runtime: Runtime, name: str) -> None:
     """Logs and `state` show runtime, version, precision and device."""
     assert runtime.name.startswith(f"{name}-")
-    assert runtime.name.endswith("fp32 CPU")
+    assert " fp32 " in runtime.name
+    assert ("CPU" in runtime.name) == (name != "tensorrt")
 
 
 def test_auto_takes_the_best_that_is_installed(exported: Exported) -> None:
     """Without a choice the first installed runtime of the table runs, never a simulated one."""
-    assert open_runtime(exported.graph, AUTO).name.startswith(f"{installed()[0]}-")
-    assert installed() == [name for name, package in PACKAGES.items() if find_spec(package)]
+    here = [name for name, packages in PACKAGES.items() if all(map(find_spec, packages))]
+    assert installed() == here
+    on_cpu = [name for name in here if name != "tensorrt"]  # which needs an engine, too
+    assert open_runtime(exported.graph, AUTO).name.startswith(f"{on_cpu[0]}-")
 
 
 def test_an_unknown_runtime_is_refused(exported: Exported) -> None:
     """The error lists the names there are."""
-    with pytest.raises(RuntimeUnavailableError, match="known: auto, openvino, onnxruntime"):
+    with pytest.raises(
+        RuntimeUnavailableError, match="known: auto, tensorrt, openvino, onnxruntime"
+    ):
         open_runtime(exported.graph, "tensorrrt")
 
 
