@@ -23,6 +23,7 @@ import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
+from inspectd.core.bundle import write_manifest
 from inspectd.core.images import list_images, read_image
 from inspectd.core.store import ProductStore
 from inspectd.demo.parts import simulated_camera_problem
@@ -505,6 +506,22 @@ def _value(value: Any) -> str:
 
 
 MakeStation = Callable[..., Station]
+
+
+@pytest.fixture(scope="session")
+def add_product() -> Callable[[ProductStore, str], None]:
+    """``add_product(store, "other")``: a copy of the tiny product under another name."""
+
+    def add(store: ProductStore, name: str) -> None:
+        revision = store.current("tiny")
+        manifest = store.open("tiny").manifest
+        with store.staging(name) as staged:
+            shutil.copytree(store.path("tiny", revision), staged, dirs_exist_ok=True)
+            write_manifest(staged, manifest.model_copy(update={"product": name}))
+            store.commit(name, staged, revision)
+        store.activate(name, revision)
+
+    return add
 
 
 @pytest.fixture

@@ -16,10 +16,8 @@ import pytest
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from inspectd.core.bundle import write_manifest
 from inspectd.core.config import load_settings
 from inspectd.core.errors import CommandError
-from inspectd.core.store import ProductStore
 from inspectd.remote import ask
 
 Make = Callable[..., Any]
@@ -31,27 +29,15 @@ def tell(station: Any, verb: str, **content: Any) -> dict[str, Any]:
     return ask(load_settings(station.config).mqtt, BASE, verb, content, 40.0)
 
 
-def second_product(store: ProductStore) -> None:
-    """A copy of the tiny product under another name."""
-    revision = store.current("tiny")
-    manifest = store.open("tiny").manifest
-    with store.staging("other") as staged:
-        for path in store.path("tiny", revision).iterdir():
-            subprocess.run(["cp", "-r", path, staged], check=True)
-        write_manifest(staged, manifest.model_copy(update={"product": "other"}))
-        store.commit("other", staged, revision)
-    store.activate("other", revision)
-
-
 @pytest.mark.parametrize("version", ["5", "3.1.1"])
 def test_a_product_changes_while_the_line_runs(
-    broker: Any, collect: Make, make_station: Make, version: str
+    broker: Any, collect: Make, make_station: Make, add_product: Make, version: str
 ) -> None:
     """Prepared beside the running one, activated between two parts; no part is lost."""
     collector = collect(broker)
     more = {"mqtt": {"version": version}}
     station = make_station(broker, parts=5, camera={"loop": True}, rate=20, **more)
-    second_product(station.store)
+    add_product(station.store, "other")
     station.start()
     collector.wait_verdicts(3)
     prepared = tell(station, "prepare_product", product="other")
@@ -74,12 +60,12 @@ def test_a_product_changes_while_the_line_runs(
 
 
 def test_what_cannot_be_activated_leaves_the_old_product_running(
-    broker: Any, collect: Make, make_station: Make
+    broker: Any, collect: Make, make_station: Make, add_product: Make
 ) -> None:
     """A damaged bundle, one that isn't there, and nonsense: each is answered with the reason."""
     collector = collect(broker)
     station = make_station(broker, parts=5, camera={"loop": True}, rate=20)
-    second_product(station.store)
+    add_product(station.store, "other")
     model = next((station.store.root / "other").glob("r*/model.onnx"))
     model.write_bytes(model.read_bytes()[:-1] + b"!")
     station.start()
@@ -100,12 +86,12 @@ def test_what_cannot_be_activated_leaves_the_old_product_running(
 
 
 def test_what_commands_set_outlives_the_daemon(
-    broker: Any, collect: Make, make_station: Make
+    broker: Any, collect: Make, make_station: Make, add_product: Make
 ) -> None:
     """A crash changes neither product nor stop; `--as-configured` and SIGHUP forget them."""
     collector = collect(broker)
     station = make_station(broker, parts=5, camera={"loop": True}, rate=20)
-    second_product(station.store)
+    add_product(station.store, "other")
     station.start()
     assert tell(station, "activate", product="other")["ok"]
     assert tell(station, "stop")["ok"]
@@ -202,10 +188,12 @@ def test_a_broker_that_refuses_the_commands(
     assert station.stop() == 0
 
 
-def test_the_command_line(broker: Any, collect: Make, make_station: Make) -> None:
+def test_the_command_line(
+    broker: Any, collect: Make, make_station: Make, add_product: Make
+) -> None:
     """``inspectd command`` prints what happened; a refusal is an error."""
     station = make_station(broker, parts=5, camera={"loop": True}, rate=20)
-    second_product(station.store)
+    add_product(station.store, "other")
     station.start()
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +9,6 @@ from typing import Any
 
 import pytest
 
-from inspectd.core.bundle import write_manifest
-from inspectd.core.store import ProductStore
 from inspectd.runtimes.simulated import FaultPlan
 
 Make = Callable[..., Any]
@@ -146,24 +143,12 @@ def test_a_disk_that_gets_full_costs_pictures_first(
     assert station.stop() == 0
 
 
-def other_product(store: ProductStore) -> None:
-    """A copy of the tiny product under another name."""
-    revision = store.current("tiny")
-    manifest = store.open("tiny").manifest
-    with store.staging("other") as staged:
-        for path in store.path("tiny", revision).iterdir():
-            subprocess.run(["cp", "-r", path, staged], check=True)
-        write_manifest(staged, manifest.model_copy(update={"product": "other"}))
-        store.commit("other", staged, revision)
-    store.activate("other", revision)
-
-
 def test_sighup_keeps_each_camera_its_product(
-    make_station: Make, broker: Any, collect: Make
+    make_station: Make, broker: Any, collect: Make, add_product: Make
 ) -> None:
     """Also where the file names the cameras in another order."""
     station = make_station(broker, parts=4)
-    other_product(station.store)
+    add_product(station.store, "other")
     camera = station.sections.pop("camera")
     left, right = (
         {**camera, "name": name, "product": product, "loop": True, "rate": 10.0}
