@@ -67,7 +67,7 @@ def test_free_run_delivers_at_the_cameras_rate(watched: Watched) -> None:
 
 def test_the_daemon_triggers_by_software(watched: Watched, rig: Rig) -> None:
     """At its own rate; each trigger is answered by its own frame."""
-    watch = watched(trigger="software", rate=50)
+    watch = watched(trigger="software", rate=10)
     frames = [watch.frame() for _ in range(20)]
     assert [part(frame) for frame in frames] == list(range(1, 21))
     assert [number(frame) for frame in frames] == list(range(1, 21))

@@ -125,12 +125,12 @@ def test_tlsimu_is_triggered_by_software(
     tlsimu: Path, nothing_left: None, serial: str, shape: tuple[int, ...]
 ) -> None:
     """It has one trigger and no selector, and words of its own for the buffer handling."""
-    with camera(tlsimu, serial=serial, trigger="software", rate=50) as opened:
+    with camera(tlsimu, serial=serial, trigger="software", rate=10) as opened:
         watch = Watch(opened)
         frames = [watch.seen() for _ in range(10)]
     assert_kept(frames, shape)
     waits = sorted(b.trigger.captured_ns - a.trigger.captured_ns for a, b in pairwise(frames))
-    assert waits[len(waits) // 2] / 1e9 == pytest.approx(0.02, abs=0.01)
+    assert waits[len(waits) // 2] / 1e9 == pytest.approx(0.1, abs=0.05)
 
 
 def test_tlsimu_runs_freely(tlsimu: Path, nothing_left: None) -> None:
