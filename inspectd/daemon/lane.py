@@ -210,6 +210,16 @@ class Lane:
             raise
         self.announce()
 
+    def adopt(self, outcome: Setup | InspectdError) -> None:
+        """What came of a preparation: activates it.
+
+        Raises:
+            InspectdError: it failed, or the product can't change now; all stays as it is.
+        """
+        if isinstance(outcome, InspectdError):
+            raise outcome
+        self.activate(outcome)
+
     def reload(self, settings: Settings, lane: config.Lane) -> None:
         """SIGHUP: the configuration counts again, whatever commands chose before.
 
@@ -218,9 +228,7 @@ class Lane:
 
         def then(outcome: Setup | InspectdError) -> None:
             try:
-                if isinstance(outcome, InspectdError):
-                    raise outcome
-                self.activate(outcome)
+                self.adopt(outcome)
             except InspectdError as error:
                 self.tell_failed_reload(error)
                 return
@@ -355,9 +363,7 @@ class Lane:
 
         def then(outcome: Setup | InspectdError) -> None:
             try:
-                if isinstance(outcome, InspectdError):
-                    raise outcome
-                self.activate(outcome)
+                self.adopt(outcome)
             except InspectdError as error:
                 self._gave_up = f"{failed}; {fallback} can't take over: {error}"
 

@@ -99,25 +99,19 @@ class Operator:
             lane.prepared = None
             self._switch(prepared.setup, sender)
             return
+        lane.changeover.begin(choice, lambda found: self._switch(found, sender))
 
-        def then(found: Setup | InspectdError) -> None:
-            if isinstance(found, InspectdError):
-                self._refuse(sender, found)
-            else:
-                self._switch(found, sender)
-
-        lane.changeover.begin(choice, then)
-
-    def _switch(self, setup: Setup, sender: Sender) -> None:
+    def _switch(self, found: Setup | InspectdError, sender: Sender) -> None:
         before = self._lane.line.setup
         try:
-            self._lane.activate(setup)
+            self._lane.adopt(found)
         except InspectdError as error:
             self._refuse(sender, error)
             return
+        setup = self._lane.line.setup
         self._lane.remember_choice(setup)
         text = f"{setup.product} {setup.revision} is active, after {before.product}"
-        self._reply(sender, text=text, **_facts(self._lane.line.setup))
+        self._reply(sender, text=text, **_facts(setup))
 
     def _keep(self, choice: Choice, found: Setup | InspectdError, sender: Sender) -> None:
         if isinstance(found, InspectdError):
