@@ -6,7 +6,7 @@ L2-normalised. Section 3.2: FINCH below 10,000 clusters, cluster means as protot
 minus. Section 4.2: the map is bilinearly upsampled to the input's size and smoothed with a
 Gaussian of sigma 4 pixels; equation 4's maximum is taken of that smoothed map.
 
-Two heads compute the same function:
+Two heads compute the paper's function:
 
 - `PublishedHead`, the paper's order: upsample the features, then convolve at the finest grid.
 - `RewrittenHead`: a 1x1 convolution and bilinear upsampling are both linear and act on different
@@ -14,8 +14,9 @@ Two heads compute the same function:
   prototypes, and the K-channel results are upsampled and added; the patch's norm does not depend
   on k, so it divides after the maximum. About 4 times fewer multiplications.
 
-A third one, `compact`, is not the paper's function but made after it for slow machines; see
-`calibration.compact`. `coverage` adds to the clusters' means the patches that they cover worst.
+Two compare fewer channels, see `calibration.projected`: `projected`, the default, finds the same as
+the paper's several times faster; `compact` is another function, made after it for slow machines.
+`coverage` adds to the clusters' means the patches that they cover worst.
 """
 
 from __future__ import annotations
@@ -31,17 +32,21 @@ from torch import nn
 from torch.nn import functional
 
 from calibration.backbones import Backbone
-from calibration.compact import (
+from calibration.features import sample_patches
+from calibration.finch import Partition, coarser, finch, normalised
+from calibration.projected import (
     EPSILON,
-    CompactHead,
     Floats,
+    ProjectedHead,
+    Projection,
     Stages,
+    deviations,
+    every_eighth,
+    every_fourth,
     learn_projection,
     neighbourhoods,
     worst_covered,
 )
-from calibration.features import sample_patches
-from calibration.finch import Partition, coarser, finch, normalised
 from calibration.scorers import Fitted, Option, Report
 from inspectd.core.errors import ConfigError
 from inspectd.core.records import ImageArray
@@ -50,9 +55,9 @@ PATCH_BYTES = 2_600 * 2**20
 """Memory for the patches and for what clustering them takes: calibration stays below 4 GiB."""
 MAX_PATCHES = 1_000_000
 """More patches take longer and, from a few hundred thousand on, change little."""
-HEADS = ("rewritten", "published", "compact")
-COMPACT_CHANNELS = 128
-"""Directions that the compact head keeps: about 98 % of what the good patches are made of."""
+HEADS = ("projected", "rewritten", "published", "compact")
+CHANNELS = 128
+"""Directions that projected and compact heads keep: about 98 % of what good patches are made of."""
 COMPACT_COVERAGE = 2_000
 AUTOMATIC = -1
 TILE = 256
@@ -69,8 +74,11 @@ class ProtoAD:
     """0 takes the stopping rule's; -1, -2 ... coarser ones; 1, 2 ... count from the finest."""
     max_patches: int = 0
     """Patches clustered; 0 takes what fits into memory."""
-    head: str = "rewritten"
-    """`rewritten` or `published`: the same function; or `compact`: another, faster one."""
+    head: str = "projected"
+    """`rewritten` or `published`: the paper's function; `projected`: on fewer channels; `compact`:
+    another one, coarser and fastest."""
+    channels: int = CHANNELS
+    """Directions that `projected` and `compact` keep."""
     coverage: int = AUTOMATIC
     """Patches added to the prototypes, the worst covered ones; the paper adds none. -1: none, or
     `COMPACT_COVERAGE` for the compact head."""
@@ -82,6 +90,11 @@ class ProtoAD:
         if self.coverage < AUTOMATIC:
             raise ConfigError(f"coverage is a number of patches, not {self.coverage}")
 
+    @property
+    def is_compact(self) -> bool:
+        """Whether patches are neighbourhoods on the coarser grid."""
+        return self.head == "compact"
+
     def options(self) -> dict[str, Option]:
         """The settings that reproduce a fit."""
         return {
@@ -89,6 +102,7 @@ class ProtoAD:
             "partition": self.partition,
             "max_patches": self.max_patches,
             "head": self.head,
+            "channels": self.channels,
             "coverage": self.coverage,
         }
 
@@ -102,26 +116,29 @@ class ProtoAD:
         """
         started = monotonic()
         channels = backbone.network.channels
-        is_compact = self.head == "compact"
         patches = sample_patches(
             images,
             backbone,
-            neighbourhoods if is_compact else patch_features,
+            neighbourhoods if self.is_compact else patch_features,
             limit=self.max_patches or default_max_patches(sum(channels)),
             seed=seed,
             report=lambda done, total: report("extracting features", done, total),
         )
         facts = {"patches": f"{len(patches):,} of {sum(channels)} channels"}
-        projection = learn_projection(patches, COMPACT_CHANNELS) if is_compact else None
+        projection = self._projection(patches)
         if projection is not None:
             patches = projection(patches)
             facts["projection"] = f"{patches.shape[1]} channels, {projection.kept:.1%} kept"
         prototypes = self._prototypes(patches, seed, report, facts)
         facts["head"] = self.head
         facts["fitted in"] = f"{monotonic() - started:.0f} s"
-        if projection is not None:
-            return Fitted(CompactHead(projection, prototypes, TILE), facts)
-        return Fitted(self._head(torch.from_numpy(prototypes), channels), facts)
+        return Fitted(self._head(prototypes, channels, projection), facts)
+
+    def _projection(self, patches: Floats) -> Projection | None:
+        """None for the heads that compare all channels."""
+        if self.is_compact:
+            return learn_projection(patches, self.channels, deviations(patches))
+        return learn_projection(patches, self.channels) if self.head == "projected" else None
 
     def _prototypes(
         self, patches: Floats, seed: int, report: Report, facts: dict[str, str]
@@ -145,12 +162,18 @@ class ProtoAD:
     def _coverage(self) -> int:
         if self.coverage != AUTOMATIC:
             return self.coverage
-        return COMPACT_COVERAGE if self.head == "compact" else 0
+        return COMPACT_COVERAGE if self.is_compact else 0
 
-    def _head(self, prototypes: torch.Tensor, channels: tuple[int, ...]) -> nn.Module:
+    def _head(
+        self, prototypes: Floats, channels: tuple[int, ...], projection: Projection | None
+    ) -> nn.Module:
+        if projection is not None:
+            grid = every_eighth if self.is_compact else every_fourth
+            return ProjectedHead(projection, prototypes, channels, grid, TILE)
+        kernels = torch.from_numpy(prototypes)
         if self.head == "published":
-            return PublishedHead(prototypes)
-        return RewrittenHead(prototypes, channels, TILE)
+            return PublishedHead(kernels)
+        return RewrittenHead(kernels, channels, TILE)
 
 
 def default_max_patches(channels: int) -> int:
@@ -184,14 +207,7 @@ def patch_features(stages: Stages) -> torch.Tensor:
 
 
 def _concatenated(stages: Stages) -> torch.Tensor:
-    finest = stages[0].shape[-2:]
-    return torch.cat([stages[0], *(_upsampled(stage, finest) for stage in stages[1:])], dim=1)
-
-
-def _upsampled(x: torch.Tensor, size: torch.Size) -> torch.Tensor:
-    if x.shape[-2:] == size:
-        return x
-    return functional.interpolate(x, size=size, mode="bilinear", align_corners=False)
+    return torch.cat(every_fourth(stages), dim=1)
 
 
 class PublishedHead(nn.Module):
@@ -237,8 +253,7 @@ class RewrittenHead(nn.Module):
 
 def _tile_maximum(stages: Stages, kernels: list[nn.Parameter]) -> torch.Tensor:
     """Highest dot product with this tile's prototypes, (B, 1, H/4, W/4)."""
-    finest = stages[0].shape[-2:]
-    products = functional.conv2d(stages[0], kernels[0])  # (B, tile, H/4, W/4)
-    for stage, kernel in zip(stages[1:], kernels[1:], strict=True):
-        products = products + _upsampled(functional.conv2d(stage, kernel), finest)
-    return products.amax(dim=1, keepdim=True)
+    products = [
+        functional.conv2d(stage, kernel) for stage, kernel in zip(stages, kernels, strict=True)
+    ]
+    return reduce(torch.add, every_fourth(products)).amax(dim=1, keepdim=True)

@@ -77,6 +77,7 @@ MODEL, MACHINE = "Model", "Machine"
 class Head(StrEnum):
     """The values of ``--head``."""
 
+    PROJECTED = "projected"
     REWRITTEN = "rewritten"
     PUBLISHED = "published"
     COMPACT = "compact"
@@ -166,11 +167,18 @@ def calibrate(
     head: Annotated[
         Head,
         typer.Option(
-            help="The paper's function, rewritten to be faster or as published; compact: another "
-            "one for slow machines, 3 to 6 times faster.",
+            help="projected: ProtoAD on the channels that matter, several times faster; rewritten, "
+            "published: the paper's function, to the digit; compact: another one, coarser and "
+            "fastest.",
             rich_help_panel=MODEL,
         ),
-    ] = Head.REWRITTEN,
+    ] = Head.PROJECTED,
+    channels: Annotated[
+        int,
+        typer.Option(
+            min=8, help="Channels that projected and compact compare.", rich_help_panel=MODEL
+        ),
+    ] = 128,
     policy: Policy = PolicyName.F1,
     max_escape_rate: MaxEscapeRate = None,
     max_overkill_rate: MaxOverkillRate = None,
@@ -194,9 +202,9 @@ def calibrate(
         raise ConfigError(
             f"--crop {crop} is larger than --input-size {input_size}; make it smaller"
         )
-    if runtime is RuntimeName.OPENVINO_BF16:
+    if runtime.value.endswith(("bf16", "fp16", "int8")):
         raise ConfigError(
-            "--runtime: a threshold is found in fp32; evaluate and run may use openvino-bf16"
+            f"--runtime: a threshold is found in fp32; evaluate and run may use {runtime.value}"
         )
     limits = (max_escape_rate, max_overkill_rate, cost_ratio, prevalence, false_alarm_rate)
     with needs_calibration():
@@ -210,6 +218,7 @@ def calibrate(
         "max_prototypes": max_prototypes,
         "partition": partition,
         "head": head.value,
+        "channels": channels,
         "coverage": coverage,
     }
     request = {

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -19,15 +19,21 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from inspectd.core.errors import BundleError, BundleIntegrityError, BundleSchemaError
+from inspectd.core.errors import (
+    BundleError,
+    BundleIntegrityError,
+    BundleSchemaError,
+    RuntimeUnavailableError,
+)
 from inspectd.core.files import sha256_of as sha256_of  # part of what a bundle is
 from inspectd.core.images import read_image
 from inspectd.core.preprocess import Preprocessing
 from inspectd.core.records import ImageArray, Threshold
 
-SCHEMA_VERSION: Literal[2] = 2
-"""Of what is written. 2 added policy, parent and review band; what it leaves out is version 1's."""
-READABLE = (1, 2)
+SCHEMA_VERSION: Literal[3] = 3
+"""Of what is written. 2 added policy, parent and review band, 3 the model in other precisions;
+what a manifest leaves out is an earlier version's."""
+READABLE = (1, 2, 3)
 MANIFEST = "manifest.json"
 SEAL = "manifest.sha256"
 """sha256 of the manifest, as ``sha256sum --check`` reads it."""
@@ -124,6 +130,24 @@ class ModelPart(_Part):
     """float32 (N,)."""
 
 
+class PrecisionPart(_Part):
+    """The model in fewer bits, and how near it came to the reference when it was made."""
+
+    file: str = Field(pattern=r"^model\.(fp16|int8)\.onnx$")
+    runtime: str
+    """What it was compared on: the reference is ONNX Runtime's or the threshold's, in fp32."""
+    n_compared: int
+    """Hold-out pictures."""
+    difference: float
+    """The largest of a score."""
+    auroc_drop: float | None
+    """None where the hold-out set hasn't both kinds of parts."""
+    near: tuple[str, ...]
+    """Parts whose verdict differs, all of them within the stated margin of the threshold."""
+    remark: str = ""
+    """What is still in fp32, for people."""
+
+
 class GoldenPart(_Part):
     """A model input whose score must come out again, on every machine and runtime."""
 
@@ -135,13 +159,15 @@ class GoldenPart(_Part):
 class Manifest(_Part):
     """What ``manifest.json`` says."""
 
-    schema_version: Literal[1, 2]
+    schema_version: Literal[1, 2, 3]
     product: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")
     revision: str = Field(pattern=REVISION)
     created_at: datetime
     recipe: RecipePart
     preprocessing: Preprocessing
     model: ModelPart = ModelPart()
+    precisions: dict[Literal["fp16", "int8"], PrecisionPart] = {}
+    """Beside fp32; version 1 and 2 have none."""
     threshold: ThresholdPart
     policy: PolicyPart | None = None
     """None in version 1, where it was always F1."""
@@ -170,6 +196,23 @@ class Graph:
     product: str = ""
     """Whose model it is, for messages; empty where it is nobody's yet."""
     revision: str = ""
+    precisions: Mapping[str, Path] = field(default_factory=dict)
+    """The model in fewer bits: `fp16`, `int8`, where there is one."""
+
+    def file(self, precision: str) -> Path:
+        """The ONNX file for a precision that lies in the model.
+
+        Raises:
+            RuntimeUnavailableError: this model has none; it must be made again.
+        """
+        found = self.precisions.get(precision)
+        if found is None:
+            raise RuntimeUnavailableError(
+                f"{self.path}: this revision has no {precision} model (calibrate makes one where "
+                f"it reproduces the reference); take a runtime of another precision, or calibrate "
+                f"{self.product or 'the product'} anew"
+            )
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +232,7 @@ class Bundle:
             manifest.model,
             manifest.product,
             manifest.revision,
+            {name: self.path / part.file for name, part in manifest.precisions.items()},
         )
 
     @property
@@ -212,7 +256,8 @@ def open_bundle(path: Path) -> Bundle:
     """
     manifest = read_manifest(path)
     _check_seal(path)
-    for name in (MODEL, *(golden.file for golden in manifest.golden)):
+    others = (part.file for part in manifest.precisions.values())
+    for name in (MODEL, *others, *(golden.file for golden in manifest.golden)):
         if name not in manifest.files:
             raise BundleIntegrityError(path, name, "is not listed in the manifest")
     for name, expected in manifest.files.items():

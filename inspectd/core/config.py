@@ -300,8 +300,10 @@ class Settings(BaseSettings):
         "tensorrt-fp32",
         "tensorrt-int8",
         "openvino",
+        "openvino-int8",
         "openvino-bf16",
         "onnxruntime",
+        "onnxruntime-int8",
         "simulated",
     ] = "auto"
     """Inference runtime; `auto` takes a proven TensorRT engine (`inspectd build`), else the fastest

@@ -76,4 +76,4 @@ class MustProve(Protocol):
     """A runtime that may only decide after `inspectd verify` has compared it with the reference."""
 
     proof_command: str
-    """What to type for it."""
+    """What to type for it; empty where this one needs no proof."""

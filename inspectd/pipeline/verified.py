@@ -83,7 +83,7 @@ def admit(cache: Path, model: str, runtime: Runtime) -> None:
             f"{runtime.name} doesn't reproduce the reference: {'; '.join(record.problems)}. "
             "Choose another runtime or precision"
         )
-    if record is None and isinstance(runtime, MustProve):
+    if record is None and isinstance(runtime, MustProve) and runtime.proof_command:
         raise ParityError(
             f"{runtime.name} hasn't been compared with the reference; do it with: "
             f"{runtime.proof_command}"

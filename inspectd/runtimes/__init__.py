@@ -20,7 +20,9 @@ PACKAGES = {
 }
 """Runtime name to the packages it needs, in the order in which `auto` tries them."""
 VARIANTS = {
+    "openvino-int8": "openvino",
     "openvino-bf16": "openvino",
+    "onnxruntime-int8": "onnxruntime",
     "tensorrt-fp16": "tensorrt",
     "tensorrt-fp32": "tensorrt",
     "tensorrt-int8": "tensorrt",
@@ -100,10 +102,13 @@ def _factories() -> dict[str, Callable[[Graph, int], Runtime]]:
 
         return opened
 
-    def onnxruntime(graph: Graph, threads: int) -> Runtime:
-        from inspectd.runtimes.onnxruntime import OnnxRuntime
+    def onnxruntime(precision: str) -> Callable[[Graph, int], Runtime]:
+        def opened(graph: Graph, threads: int) -> Runtime:
+            from inspectd.runtimes.onnxruntime import OnnxRuntime
 
-        return OnnxRuntime(graph, threads)
+            return OnnxRuntime(graph, threads, precision)
+
+        return opened
 
     def simulated(graph: Graph, threads: int) -> Runtime:
         from inspectd.runtimes.simulated import SimulatedRuntime
@@ -117,6 +122,8 @@ def _factories() -> dict[str, Callable[[Graph, int], Runtime]]:
         "tensorrt-int8": tensorrt("int8"),
         "openvino": openvino("fp32"),
         "openvino-bf16": openvino("bf16"),
-        "onnxruntime": onnxruntime,
+        "openvino-int8": openvino("int8"),
+        "onnxruntime": onnxruntime("fp32"),
+        "onnxruntime-int8": onnxruntime("int8"),
         "simulated": simulated,
     }

@@ -11,14 +11,23 @@ import onnxruntime
 from inspectd.core.bundle import Graph
 from inspectd.core.errors import InferenceError, RuntimeUnavailableError
 from inspectd.core.records import AnomalyMap, ImageArray
+from inspectd.runtimes.quantised import model_of
 
 
 class OnnxRuntime:
     """A session for one graph; entering loads the graph."""
 
-    def __init__(self, graph: Graph, threads: int = 0) -> None:
-        self.name = f"onnxruntime-{onnxruntime.__version__} fp32 CPU"
-        self.rounding = 0.0
+    def __init__(self, graph: Graph, threads: int = 0, precision: str = "fp32") -> None:
+        """`precision` is `fp32`, or `int8` where the graph has such a model.
+
+        Raises:
+            RuntimeUnavailableError: it hasn't.
+        """
+        model = model_of(graph, f"onnxruntime-{onnxruntime.__version__}", precision)
+        self.name = model.runtime
+        self.rounding = model.rounding
+        self.proof_command = model.proof_command
+        self._path = model.path
         self._graph = graph
         self._threads = threads
         self._session: Any = None
@@ -31,11 +40,11 @@ class OnnxRuntime:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = onnxruntime.InferenceSession(
-                self._graph.path, options, providers=["CPUExecutionProvider"]
+                self._path, options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # its exceptions share no base but Exception
             raise RuntimeUnavailableError(
-                f"{self.name} can't load {self._graph.path}: {error}"
+                f"{self.name} can't load {self._path}: {error}"
             ) from error
         return self
 

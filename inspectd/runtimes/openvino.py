@@ -14,23 +14,32 @@ import numpy as np
 from inspectd.core.bundle import Graph
 from inspectd.core.errors import InferenceError, RuntimeUnavailableError
 from inspectd.core.records import AnomalyMap, ImageArray
+from inspectd.runtimes.quantised import model_of
 
 # Importing openvino would report to its maker over the network, from a thread that delays the exit
 # where there is none; without this package it uses its own stub, which does nothing.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 import openvino  # noqa: E402
 
-HINTS = {"fp32": "f32", "bf16": "bf16"}
-ROUNDING = {"fp32": 0.0, "bf16": 5e-3}
-"""How far a precision may move a score; a cosine's rounding in 8 bits of mantissa is 2e-3."""
+HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
+"""Of what isn't quantised."""
 
 
 class OpenVinoRuntime:
     """A compiled model for one graph; entering compiles it for a batch of one."""
 
     def __init__(self, graph: Graph, threads: int = 0, precision: str = "fp32") -> None:
-        self.name = f"openvino-{openvino.__version__.split('-')[0]} {precision} CPU"
-        self.rounding = ROUNDING[precision]
+        """`precision` is `fp32`, `bf16`, or `int8` where the graph has such a model.
+
+        Raises:
+            RuntimeUnavailableError: it hasn't.
+        """
+        version = openvino.__version__.split("-")[0]
+        model = model_of(graph, f"openvino-{version}", precision)
+        self.name = model.runtime
+        self.rounding = model.rounding
+        self.proof_command = model.proof_command
+        self._path = model.path
         self._hint = HINTS[precision]
         self._graph = graph
         self._threads = threads
@@ -50,12 +59,12 @@ class OpenVinoRuntime:
                 "CPU", "OPTIMIZATION_CAPABILITIES"
             ):
                 raise RuntimeError("this CPU doesn't compute bfloat16; use runtime openvino")
-            model = core.read_model(self._graph.path)
+            model = core.read_model(self._path)
             model.reshape({names.input: [1, *self._graph.size, 3]})
             self._request = core.compile_model(model, "CPU", settings).create_infer_request()
         except Exception as error:  # it raises plain RuntimeError and pybind's own kinds
             raise RuntimeUnavailableError(
-                f"{self.name} can't load {self._graph.path}: {error}"
+                f"{self.name} can't load {self._path}: {error}"
             ) from error
         return self
 

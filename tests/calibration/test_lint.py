@@ -13,9 +13,9 @@ from onnx import TensorProto, helper
 
 from calibration.backbones import Backbone, load_backbone
 from calibration.backbones.resnet import SHAPES, ResNet
-from calibration.compact import CompactHead, learn_projection
 from calibration.graph import ScoringGraph, export_onnx
 from calibration.lint import lint, require_portable
+from calibration.projected import ProjectedHead, every_eighth, every_fourth, learn_projection
 from calibration.scorers.protoad import HEADS, PublishedHead, RewrittenHead
 from inspectd.core.errors import BundleError
 
@@ -36,7 +36,9 @@ def exported(backbone: Backbone, head: str, path: Path) -> onnx.ModelProto:
     else:
         patches = torch.rand((64, sum(channels)), generator=torch.manual_seed(1)).numpy()
         projection = learn_projection(patches, 16)
-        made = CompactHead(projection, projection(prototypes.numpy()), 4)
+        grid = every_eighth if head == "compact" else every_fourth
+        rows = projection(prototypes.numpy())
+        made = ProjectedHead(projection, rows, channels, grid, 4)
     export_onnx(ScoringGraph(backbone, made, SIZE), path)
     return onnx.load(path)
 

@@ -9,8 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calibration.backbones import load_backbone
-from calibration.compact import CompactHead, learn_projection, neighbourhoods, worst_covered
 from calibration.finch import Partition, coarser, normalised
+from calibration.projected import (
+    ProjectedHead,
+    deviations,
+    every_eighth,
+    every_fourth,
+    learn_projection,
+    neighbourhoods,
+    worst_covered,
+)
 from calibration.scorers import scorer_named
 from calibration.scorers.protoad import (
     MAX_PATCHES,
@@ -198,7 +206,7 @@ def test_a_fit_is_repeatable() -> None:
 
 def test_a_head_that_does_not_exist_is_refused_at_once() -> None:
     """Not after minutes of clustering."""
-    with pytest.raises(ConfigError, match="no head is called 'rewriten'; known: rewritten, publi"):
+    with pytest.raises(ConfigError, match="no head is called 'rewriten'; known: projected, rewri"):
         ProtoAD(head="rewriten")
 
 
@@ -235,7 +243,7 @@ def test_points_that_are_covered_already_are_not_added() -> None:
 def test_a_projection_on_all_directions_changes_no_cosine() -> None:
     """It only turns the scaled patches."""
     patches = np.random.default_rng(1).random((500, 6), np.float32)
-    projection = learn_projection(patches, 6)
+    projection = learn_projection(patches, 6, deviations(patches))
     scaled = normalised(patches / patches.std(axis=0))
     projected = projection(patches)
     assert projection.kept == pytest.approx(1.0)
@@ -246,7 +254,8 @@ def test_a_channel_that_never_changes_does_not_break_the_projection() -> None:
     """Its deviation is 0."""
     patches = np.random.default_rng(1).random((500, 6), np.float32)
     patches[:, 2] = 0
-    assert np.isfinite(learn_projection(patches, 4)(patches)).all()
+    projection = learn_projection(patches, 4, deviations(patches))
+    assert np.isfinite(projection(patches)).all()
 
 
 def test_the_compact_head_is_the_cosine_to_the_nearest_prototype() -> None:
@@ -254,12 +263,31 @@ def test_the_compact_head_is_the_cosine_to_the_nearest_prototype() -> None:
     stages = _stages(3)
     rows = neighbourhoods(stages)  # (B, C, 4, 6)
     flat = rows.permute(0, 2, 3, 1).reshape(-1, 21).numpy()
-    projection = learn_projection(flat, 10)
+    projection = learn_projection(flat, 10, deviations(flat))
     prototypes = projection(flat[::7])
-    found = CompactHead(projection, prototypes, 3)(stages)
+    found = ProjectedHead(projection, prototypes, (5, 7, 9), every_eighth, 3)(stages)
     expected = 1 - (projection(flat) @ prototypes.T).max(axis=1)
     assert found.shape == (2, 1, 4, 6)
     np.testing.assert_allclose(found.flatten().numpy(), expected, atol=1e-5)
+
+
+def test_the_projected_head_with_all_directions_is_the_papers_function() -> None:
+    """A rotation leaves every cosine as it was."""
+    stages, prototypes = _stages(4), _prototypes(5, 30, 21)
+    rows = patch_features(stages).permute(0, 2, 3, 1).reshape(-1, 21).numpy()
+    projection = learn_projection(rows, 21)
+    projected = projection(prototypes.numpy())
+    found = ProjectedHead(projection, projected, (5, 7, 9), every_fourth, 7)(stages)
+    np.testing.assert_allclose(found, PublishedHead(prototypes)(stages), atol=2e-5)
+
+
+def test_fewer_directions_keep_less() -> None:
+    """What is kept says how much of the patches is left."""
+    patches = np.random.default_rng(1).random((500, 12), np.float32)
+    kept = [learn_projection(patches, count).kept for count in (2, 6, 12)]
+    assert kept == sorted(kept)
+    assert kept[0] < 0.999
+    assert kept[2] == pytest.approx(1.0)
 
 
 def test_coverage_is_a_number_of_patches() -> None:
