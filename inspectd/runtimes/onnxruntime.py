@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,9 +17,10 @@ from inspectd.core.records import AnomalyMap, ImageArray
 class OnnxRuntime:
     """A session for one graph; entering loads the graph."""
 
-    def __init__(self, graph: Graph, threads: int = 0) -> None:
+    def __init__(self, graph: Graph, threads: int = 0, batch: int = 1) -> None:
         self.name = f"onnxruntime-{onnxruntime.__version__} fp32 CPU"
         self.rounding = 0.0
+        self.largest_batch = batch
         self._graph = graph
         self._threads = threads
         self._session: Any = None
@@ -49,11 +51,16 @@ class OnnxRuntime:
 
     def infer(self, image: ImageArray) -> AnomalyMap:
         """Scores one (H, W, 3) uint8 RGB picture; see `Runtime.infer`."""
+        return self.infer_batch((image,))[0]
+
+    def infer_batch(self, images: Sequence[ImageArray]) -> list[AnomalyMap]:
+        """Scores several pictures at once; see `Batched`."""
         names = self._graph.names
         try:
+            pictures = images[0][np.newaxis] if len(images) == 1 else np.stack(images)
             values, scores = self._session.run(
-                [names.anomaly_map, names.score], {names.input: image[np.newaxis]}
+                [names.anomaly_map, names.score], {names.input: pictures}
             )
         except Exception as error:  # its exceptions share no base but Exception
             raise InferenceError(f"{self.name}: {error}") from error
-        return AnomalyMap(values[0], float(scores[0]))
+        return [AnomalyMap(one, float(score)) for one, score in zip(values, scores, strict=True)]
