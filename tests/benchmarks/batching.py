@@ -21,6 +21,7 @@ from pathlib import Path
 from time import monotonic_ns, perf_counter, sleep
 
 import numpy as np
+import structlog
 import torch
 
 from calibration.backbones import load_backbone
@@ -106,6 +107,7 @@ def main() -> None:
     parser.add_argument("--parts", type=int, default=10, help="of a lane in a round")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("info"))
     side, cores = arguments.input_size, arguments.cores
     picture = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
     with tempfile.TemporaryDirectory() as name:

@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 
 from inspectd.core.bundle import Bundle
+from inspectd.core.config import BatchingSection
 from inspectd.core.contracts import Batched
 from inspectd.core.errors import EngineError, InferenceError
 from inspectd.core.files import sha256_of
 from inspectd.core.records import ImageArray
 from inspectd.core.store import ProductStore
+from inspectd.daemon import batcher
+from inspectd.daemon.sharing import Engines
 from inspectd.runtimes import open_runtime
 from inspectd.runtimes.nvidia.builder import build_engine
 from inspectd.runtimes.nvidia.engines import EngineCache, SideCar, key_of
@@ -214,6 +217,26 @@ def test_keep_warm_after_a_batch(
         kept = runtime.infer_batch(pictures[:2])
         runtime.keep_warm()
         assert [one.score for one in kept] == pytest.approx(expected(bundle, pictures[:2]))
+
+
+def test_lanes_keep_their_engine_warm_together(
+    install_gpu: InstallGpu, bundle: Bundle, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each asks for it while it idles; the engine works once for all, and not while it is warm."""
+    machine = install_gpu()
+    build(machine, bundle, cache, 2)
+    engines = Engines(BatchingSection(max_batch=2))
+    shares = [engines.open(bundle, "tensorrt", 1) for _ in range(2)]
+    with shares[0], shares[1]:
+        before = machine.calls["cuGraphLaunch"]
+        monkeypatch.setattr(batcher, "WARM_NS", 0)
+        shares[0].keep_warm()  # type: ignore[attr-defined]
+        assert machine.calls["cuGraphLaunch"] == before + 1
+        monkeypatch.setattr(batcher, "WARM_NS", 10**12)
+        for share in shares:
+            share.keep_warm()  # type: ignore[attr-defined]
+        assert machine.calls["cuGraphLaunch"] == before + 1
+    assert_clean(machine)
 
 
 @pytest.mark.parametrize(
