@@ -274,7 +274,7 @@ class BatchingSection(_Section):
 
     max_batch: Annotated[int, Field(ge=1, le=64)] = 1
     """Pictures of several cameras in one inference; 1: each camera has an engine of its own. On a
-    GPU about the number of cameras (`inspectd build --batch`); a CPU gains little from it."""
+    GPU about the number of cameras (`inspectd build --batch`); a CPU gains nothing from it."""
     max_wait_ms: Annotated[float, Field(ge=0, le=1000)] = 2.0
     """How long a picture waits for those of other cameras at most; never so long that its deadline
     is in danger, and not at all while no other camera has parts."""

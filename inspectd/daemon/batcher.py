@@ -109,10 +109,12 @@ class Batcher:
             return self._infer(images)
 
     def keep_warm(self) -> None:
-        """Lets the engine work a little, unless it does or did just now."""
+        """Lets the engine work a little, unless it does, did just now or is about to."""
+        if not isinstance(self._runtime, Warmable):
+            return
         with self._changed:
             is_warm = monotonic_ns() - self._last_ns < WARM_NS
-            if self._is_busy or is_warm or not isinstance(self._runtime, Warmable):
+            if self._is_busy or self._waiting or is_warm:
                 return
             self._is_busy = True
         with self._working():

@@ -79,6 +79,7 @@ class Engines:
         with self._lock:
             engine = self._engines.setdefault(key, spare)
             engine.users += 1
+            lanes = engine.users
         try:
             with engine.opening:
                 if engine.batcher is None:
@@ -86,7 +87,7 @@ class Engines:
         except BaseException:
             self._forget(key, engine)
             raise
-        log.info("engine_shared", runtime=key.runtime, lanes=engine.users)
+        log.info("engine_shared", runtime=key.runtime, lanes=lanes)
         return engine.batcher
 
     def leave(self, key: _Key, batcher: Batcher, lane: object) -> None:
