@@ -20,7 +20,8 @@
                                                            v
                                                   publisher: live first, then backlog > MQTT
 
-A station has one such lane for each camera (`inspectd.daemon.lane`). The main thread
+A station has one such lane for each camera (`inspectd.daemon.lane`); lanes with the same model may
+share its runtime and put their pictures into one batch (`inspectd.daemon.sharing`). The main thread
 (`inspectd.daemon.station`) takes signals, commands from the publisher (`inspectd.daemon.operator`)
 and prepared products (`inspectd.daemon.changeover`), one after the other, and feeds the watchdog.
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 EXAMPLES = (
     "inspectd build --product bottle",
     "inspectd build --product bottle --precision fp32 --images bottle/holdout",
+    "inspectd build --product bottle --batch 4",
 )
 
 
@@ -39,6 +40,14 @@ def build(
         Precision,
         typer.Option(help="fp16 takes what the GPU is fastest at; int8 needs a model with Q/DQ."),
     ] = Precision.FP16,
+    batch: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=64,
+            help="Pictures of several cameras in one inference, beside one alone; see [batching].",
+        ),
+    ] = 1,
     device: Annotated[
         int, typer.Option(min=0, help="Number of the GPU.", rich_help_panel="Machine")
     ] = 0,
@@ -60,38 +69,40 @@ def build(
     directory for this model, TensorRT version, GPU and precision; the daemon never builds one. The
     exit status is 1 if it can't be built or doesn't reproduce the reference.
     """
-    from inspectd.core.bundle import MODEL
     from inspectd.core.paths import cache_dir
+    from inspectd.pipeline.inspector import Inspector
     from inspectd.runtimes.nvidia import driver as drivers
     from inspectd.runtimes.nvidia import vendor as vendors
     from inspectd.runtimes.nvidia.engines import EngineCache, key_of
-    from inspectd.runtimes.tensorrt import TensorRtRuntime
+    from inspectd.runtimes.tensorrt import TensorRtRuntime, model_hash
 
     bundle = open_store(state_dir).open(product, revision)
     driver = drivers.probe()
     vendor = vendors.load()
     engines = EngineCache(cache_dir())
     gpu = driver.device(device)
-    key = key_of(bundle.manifest.files[MODEL], vendor.version, gpu, precision.value)
+    key = key_of(model_hash(bundle.graph, precision.value), vendor.version, gpu, precision.value)
     note(f"TensorRT {vendor.version}, {gpu.name}, compute capability {key.capability}")
-    found = None if rebuild else _sound(engines, key)
+    found = None if rebuild else _sound(engines, key, batch)
     if found is None:
-        found = _built(bundle, vendor, driver, device, engines, key, workspace)
+        found = _built(bundle, vendor, driver, device, engines, key, workspace, batch)
         show(
             f"built in {found.build_s:.0f} s: {found.layers} layers, {found.size / 2**20:.1f} MiB, "
             f"{engines.folder / found.plan}"
         )
     else:
         show(f"there is one of {found.built_at}: {engines.folder / found.plan}")
-    with TensorRtRuntime(bundle.graph, precision.value, device) as runtime:
+    with TensorRtRuntime(bundle.graph, precision.value, device, batch) as runtime:
         note("a picture runs as one CUDA graph" if runtime.is_captured else "without CUDA graphs")
         parity = compared(bundle, runtime, images, 0)
+        if parity.passed and batch > 1:
+            Inspector(bundle, runtime).verify()  # the golden pictures in every batch size, too
         name = runtime.name
     settle(bundle, name, parity)
 
 
-def _sound(engines: EngineCache, key: EngineKey) -> SideCar | None:
-    """The engine that is there, if it is the one that was built."""
+def _sound(engines: EngineCache, key: EngineKey, batch: int) -> SideCar | None:
+    """The engine that is there, if it is the one that was built and takes such batches."""
     from inspectd.core.errors import EngineError
 
     found = engines.find(key)
@@ -100,6 +111,9 @@ def _sound(engines: EngineCache, key: EngineKey) -> SideCar | None:
             engines.load(found)
     except EngineError as error:
         note(f"{error}; building it anew", "yellow")
+        return None
+    if found is not None and found.batch < batch:
+        note(f"the engine that is there takes {found.batch} at once; building it anew")
         return None
     return found
 
@@ -112,8 +126,10 @@ def _built(
     engines: EngineCache,
     key: EngineKey,
     workspace: int,
+    batch: int,
 ) -> SideCar:
     from inspectd.runtimes.nvidia.builder import build_engine
+    from inspectd.runtimes.tensorrt import model_file
 
     graph = bundle.graph
     with interruptible() as check, stages() as progress:
@@ -125,13 +141,14 @@ def _built(
         built = build_engine(
             vendor,
             device,
-            graph.path,
+            model_file(graph, key.precision),
             key.precision,
             input_name=graph.names.input,
             size=graph.size,
             workspace_mib=workspace,
             timing_cache=engines.timing_cache(key),
             report=report,
+            batch=batch,
         )
     cuda = ".".join(map(str, driver.cuda))
     return engines.store(key, built, driver=f"CUDA {cuda}", inspectd=inspectd.__version__)

@@ -236,7 +236,7 @@ def _check_tensorrt() -> Iterator[Check]:
         remedy = "inspectd build --product NAME"
         yield Check("engines", Status.ABSENT, f"none for it in {engines.folder}", remedy)
     for one in found:
-        record = verified.read(engines.root, one.key.model, one.label)
+        record = verified.find(engines.root, one.label)
         if record is not None and record.passed:
             yield Check("engine", Status.OK, f"{one.label} of model {one.key.model[:8]}, proven")
         else:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from inspectd.core.config import BatchingSection
 
 ConfigOption = Annotated[
     Path,
@@ -53,6 +56,7 @@ def run(
 def check_config(config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Checks the configuration and what it names, without touching camera or broker."""
     from inspectd.cli.output import show
+    from inspectd.core.bundle import MODEL
     from inspectd.core.config import load_product_settings, load_settings
     from inspectd.core.errors import ConfigError
     from inspectd.core.paths import state_dir
@@ -61,19 +65,22 @@ def check_config(config: ConfigOption = DEFAULT_CONFIG) -> None:
 
     settings = load_settings(config)
     store = ProductStore((settings.state_dir or state_dir()) / "products")
-    lines = [f"{config} is valid"]
+    lines, models = [f"{config} is valid"], []
     for lane in settings.lanes:
         deadline_ms = load_product_settings(config, lane.product).deadline_ms
         camera = lane.camera
         if camera.type == "folder" and not camera.path.is_dir():
             raise ConfigError(f"camera.path: {camera.path}: no such folder")
         source = camera.path if camera.type == "folder" else camera.serial or camera.user_id
+        manifest = store.open(lane.product).manifest
+        models.append(manifest.files[MODEL])
         lines += [
-            f"product   {lane.product} {store.open(lane.product).manifest.revision}",
+            f"product   {lane.product} {manifest.revision}",
             f"camera    {camera.type} {source}",
             f"topics    {lane.station.base}/…",
             f"deadline  {deadline_ms} ms",
         ]
+    lines.append(f"batching  {_batching(settings.batching, models)}")
     if settings.mqtt.tls:
         tls_context(settings.mqtt)
     lines.append(
@@ -81,3 +88,12 @@ def check_config(config: ConfigOption = DEFAULT_CONFIG) -> None:
         f"TLS {'on' if settings.mqtt.tls else 'off'}"
     )
     show("\n".join(lines))
+
+
+def _batching(batching: BatchingSection, models: list[str]) -> str:
+    """What it comes to with these models, by their sha256, one for each camera."""
+    if batching.max_batch == 1:
+        return "off: each camera has its own engine"
+    if len(set(models)) == len(models):
+        return "no effect: no two cameras have the same model"
+    return f"up to {batching.max_batch} pictures, which wait {batching.max_wait_ms:g} ms at most"

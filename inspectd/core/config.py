@@ -269,6 +269,17 @@ class LedgerSection(_Section):
     """With less free on its disk, masks and records of waiting verdicts aren't kept, alarmed."""
 
 
+class BatchingSection(_Section):
+    """Cameras whose products have the same model share one engine, and inferences."""
+
+    max_batch: Annotated[int, Field(ge=1, le=64)] = 1
+    """Pictures of several cameras in one inference; 1: each camera has an engine of its own. On a
+    GPU about the number of cameras (`inspectd build --batch`); a CPU gains nothing from it."""
+    max_wait_ms: Annotated[float, Field(ge=0, le=1000)] = 2.0
+    """How long a picture waits for those of other cameras at most; never so long that its deadline
+    is in danger, and not at all while no other camera has parts."""
+
+
 @dataclass(frozen=True, slots=True)
 class Lane:
     """What one camera of the station needs for itself."""
@@ -328,6 +339,7 @@ class Settings(BaseSettings):
     """Several cameras instead of `camera`: each its own process, product and topics."""
     mqtt: MqttSection = MqttSection()
     ledger: LedgerSection = LedgerSection()
+    batching: BatchingSection = BatchingSection()
 
     @model_validator(mode="after")
     def _consistent(self) -> Settings:

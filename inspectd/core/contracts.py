@@ -5,6 +5,7 @@ Each is a context manager: entering acquires, leaving restores the earlier state
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
 
@@ -67,6 +68,35 @@ class Warmable(Protocol):
 
         Raises:
             InferenceError: the runtime is broken, which is so found out before the next part.
+        """
+        ...
+
+
+@runtime_checkable
+class Batched(Protocol):
+    """A runtime that scores several pictures in one go."""
+
+    largest_batch: int
+    """Pictures; 1 where it was opened for no more."""
+
+    def infer_batch(self, images: Sequence[ImageArray]) -> list[AnomalyMap]:
+        """Scores 1 to `largest_batch` prepared pictures, each as `Runtime.infer` would.
+
+        Raises:
+            InferenceError: it failed; which picture is to blame isn't known.
+        """
+        ...
+
+
+@runtime_checkable
+class Sharing(Protocol):
+    """A runtime that waits a little for other cameras' pictures, if it is told for how long."""
+
+    def infer_by(self, image: ImageArray, due_ns: int) -> AnomalyMap:
+        """As `Runtime.infer`; the part's verdict must be out at `due_ns`, `time.monotonic_ns()`.
+
+        Raises:
+            InferenceError: see `Runtime.infer`.
         """
         ...
 

@@ -18,6 +18,7 @@ import structlog
 
 from inspectd.core.bundle import MODEL, Bundle
 from inspectd.core.config import load_product_settings
+from inspectd.core.contracts import Runtime
 from inspectd.core.errors import CommandError, InspectdError, RuntimeUnavailableError
 from inspectd.core.paths import cache_dir
 from inspectd.core.store import ProductStore
@@ -42,7 +43,18 @@ class Choice:
     """The runtime that is taken where the first one isn't there."""
 
 
-def prepare(choice: Choice, store: ProductStore, config: Path) -> Setup:
+Opener = Callable[[Bundle, str, int], Runtime]
+"""Gives the runtime, not yet entered, for a bundle, a choice and so many threads."""
+
+
+def own_runtime(bundle: Bundle, choice: str, threads: int) -> Runtime:
+    """A runtime that nobody else uses."""
+    return open_runtime(bundle.graph, choice, threads)
+
+
+def prepare(
+    choice: Choice, store: ProductStore, config: Path, open_engine: Opener = own_runtime
+) -> Setup:
     """Opens, checks and warms up a product's revision.
 
     Raises:
@@ -52,12 +64,12 @@ def prepare(choice: Choice, store: ProductStore, config: Path) -> Setup:
     bundle = store.open(choice.product, choice.revision)
     own = load_product_settings(config, choice.product)
     try:
-        inspector, worst, lifetime = _verified(bundle, choice.runtime, choice.threads)
+        inspector, worst, lifetime = _verified(open_engine, bundle, choice.runtime, choice.threads)
     except RuntimeUnavailableError as error:
         if choice.fallback in ("", choice.runtime):
             raise
         log.warning("runtime_unavailable", error=str(error), fallback=choice.fallback)
-        inspector, worst, lifetime = _verified(bundle, choice.fallback, choice.threads)
+        inspector, worst, lifetime = _verified(open_engine, bundle, choice.fallback, choice.threads)
     log.info(
         "product_prepared",
         product=choice.product,
@@ -69,10 +81,12 @@ def prepare(choice: Choice, store: ProductStore, config: Path) -> Setup:
     return Setup(inspector, own.deadline_ms, lifetime)
 
 
-def _verified(bundle: Bundle, runtime: str, threads: int) -> tuple[Inspector, float, ExitStack]:
+def _verified(
+    open_engine: Opener, bundle: Bundle, runtime: str, threads: int
+) -> tuple[Inspector, float, ExitStack]:
     """An inspector that reproduces the golden pictures, their difference, and what closes it."""
     with ExitStack() as lifetime:
-        opened = lifetime.enter_context(open_runtime(bundle.graph, runtime, threads))
+        opened = lifetime.enter_context(open_engine(bundle, runtime, threads))
         admit(cache_dir(), bundle.manifest.files[MODEL], opened)
         inspector = Inspector(bundle, opened)
         worst = inspector.verify()

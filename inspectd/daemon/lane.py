@@ -26,6 +26,7 @@ from inspectd.acquisition.counting import LastPart
 from inspectd.cameras import open_camera
 from inspectd.core import config
 from inspectd.core.config import Settings
+from inspectd.core.contracts import Batched
 from inspectd.core.errors import InspectdError, LedgerError
 from inspectd.core.paths import ledger_file
 from inspectd.core.store import ProductStore
@@ -34,6 +35,7 @@ from inspectd.daemon.answers import Answers, Setup
 from inspectd.daemon.changeover import Changeover, Choice, prepare
 from inspectd.daemon.housekeeping import Housekeeping
 from inspectd.daemon.line import Line
+from inspectd.daemon.sharing import Engines
 from inspectd.ledger import Ledger
 from inspectd.publishers.connection import Received
 from inspectd.publishers.messages import Topics
@@ -66,8 +68,12 @@ class Lane:
         settings: Settings,
         lane: config.Lane,
         post: Callable[[Callable[[], None]], None],
+        engines: Engines,
     ) -> None:
-        """`post` has something called in the main thread, in which all else of this is called."""
+        """`post` has something called in the main thread, in which all else of this is called.
+
+        `engines` are those of all the lanes.
+        """
         self._file = file
         self._store = ProductStore(root / "products")
         self._settings = settings
@@ -79,7 +85,8 @@ class Lane:
         self._gave_up: str | None = None
         self._stack = ExitStack()
         self.topics = Topics(lane.station.base)
-        self.changeover = Changeover(lambda choice: prepare(choice, self._store, file), post)
+        self._engines = engines
+        self.changeover = Changeover(self._prepare, post)
         self.prepared: Prepared | None = None
         """Beside what runs."""
         self.on_command: Callable[[Received], None] | None = None
@@ -285,6 +292,7 @@ class Lane:
             "revision": None if setup is None else setup.revision,
             "threshold": None if setup is None else setup.inspector.bundle.threshold.image,
             "runtime": None if setup is None else setup.inspector.runtime.name,
+            "largest_batch": None if setup is None else _largest_batch(setup),
             "deadline_ms": None if setup is None else setup.deadline_ms,
             "prepared": self.prepared
             and f"{self.prepared.choice.product} {self.prepared.choice.revision}",
@@ -298,12 +306,15 @@ class Lane:
             since = datetime.now(UTC).isoformat(timespec="milliseconds")
             self.publisher.set_state({**facts, "since": since})
 
+    def _prepare(self, choice: Choice) -> Setup:
+        return prepare(choice, self._store, self._file, self._engines.open)
+
     def _open_line(self, stack: ExitStack) -> Line:
         """The line with everything that it needs, not yet started."""
         if self.forgets_commands:
             for name in (PRODUCT, PAUSED, SIMULATED):
                 self.remember(name, None)
-        setup = prepare(self._chosen(), self._store, self._file)
+        setup = self._prepare(self._chosen())
         stack.callback(self._close, setup)  # where the line doesn't come to do it
         self.answers = stack.enter_context(
             Answers(self.ledger, self.publisher, self.alarms, self.topics.of("mask"))
@@ -369,6 +380,11 @@ class Lane:
 
         self.changeover.begin(self.choice(setup.product, setup.revision), then)
         self.alarms("runtime_failed", f"{failed}; {fallback} takes over")
+
+
+def _largest_batch(setup: Setup) -> int:
+    runtime = setup.inspector.runtime
+    return runtime.largest_batch if isinstance(runtime, Batched) else 1
 
 
 def _number(part_id: str) -> int:

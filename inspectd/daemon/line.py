@@ -259,7 +259,7 @@ class Line:
         self._busy_since = monotonic()
         waited_ms = (monotonic_ns() - part.ticket.trigger.captured_ns) / 1e6
         try:
-            decision, timings = part.setup.inspector.inspect(frame.image)
+            decision, timings = part.setup.inspector.inspect(frame.image, part.deadline_ns)
         except BaseException as error:
             failed = undecided(Reason.INFERENCE_FAILED, f"{type(error).__name__}: {error}")
             self._answers.answer(part, failed, {})

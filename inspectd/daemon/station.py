@@ -27,6 +27,7 @@ from inspectd.core.paths import state_dir
 from inspectd.daemon.lane import Lane
 from inspectd.daemon.notify import Notifier, watchdog_interval_s
 from inspectd.daemon.operator import Operator
+from inspectd.daemon.sharing import Engines
 
 log = structlog.get_logger()
 
@@ -83,9 +84,10 @@ class Station:
 
     def _lanes(self) -> list[Lane]:
         root = self._settings.state_dir or state_dir()
+        engines = Engines(self._settings.batching)
         lanes = []
         for section in self._settings.lanes:
-            lane = Lane(self._config, root, self._settings, section, self._posted.put)
+            lane = Lane(self._config, root, self._settings, section, self._posted.put, engines)
             lane.on_command = Operator(lane, self._posted.put).hear
             lane.forgets_commands = self._forgets_commands
             lanes.append(lane)

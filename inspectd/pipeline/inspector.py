@@ -5,10 +5,12 @@ No thread, no queue, no I/O: the daemon calls it in its inspector thread, `evalu
 
 from __future__ import annotations
 
+from itertools import cycle, islice
 from time import perf_counter_ns
 
-from inspectd.core.bundle import Bundle
-from inspectd.core.contracts import Runtime, Warmable
+from inspectd.core.batches import sizes
+from inspectd.core.bundle import Bundle, GoldenPart
+from inspectd.core.contracts import Batched, Runtime, Sharing, Warmable
 from inspectd.core.errors import BundleError, ImageError, ImageSizeError, InferenceError
 from inspectd.core.preprocess import prepare
 from inspectd.core.records import AnomalyMap, Decision, ImageArray, Reason, Verdict
@@ -29,14 +31,18 @@ class Inspector:
         self.failures = 0
         """Times in a row that the runtime failed."""
 
-    def inspect(self, image: ImageArray) -> tuple[Decision, Timings]:
-        """Decides on (H, W) or (H, W, 3); what can't be decided is `undecided`, never raised."""
+    def inspect(self, image: ImageArray, due_ns: int | None = None) -> tuple[Decision, Timings]:
+        """Decides on (H, W) or (H, W, 3); what can't be decided is `undecided`, never raised.
+
+        `due_ns`: when its part's verdict must be out, `time.monotonic_ns()`; a runtime that others
+        share then knows how long it may wait for their pictures.
+        """
         started = perf_counter_ns()
         timings: Timings = {}
         try:
             prepared = prepare(image, self._preprocessing)
             started = _lap(timings, "preprocess", started)
-            anomaly = self.runtime.infer(prepared)
+            anomaly = self._infer(prepared, due_ns)
             started = _lap(timings, "infer", started)
         except ImageSizeError as error:
             return undecided(Reason.WRONG_SIZE, str(error)), timings
@@ -63,28 +69,43 @@ class Inspector:
     def verify(self) -> float:
         """Runs the golden pictures, which also warms up; returns the largest score difference.
 
+        Where the runtime takes batches they run in every batch size, too: each has kernels of its
+        own.
+
         Raises:
             BundleError: a score or a verdict isn't reproduced, or there is no golden picture.
         """
-        worst = 0.0
-        checked = 0
-        allowed = self.bundle.manifest.golden_tolerance + self.runtime.rounding
-        for golden, image in self.bundle.golden_images():
-            anomaly = self.runtime.infer(image)
-            difference = abs(anomaly.score - golden.score)
-            same = difference <= allowed  # NaN never is
-            worst = max(worst, difference)
-            checked += 1
-            if not same or self._flips(anomaly, golden.score):
-                raise BundleError(
-                    self.bundle.path,
-                    f"{golden.file} scores {anomaly.score:.5f} on {self.runtime.name} instead of "
-                    f"{golden.score:.5f}; this revision must not decide here: choose another "
-                    "runtime or calibrate on this machine",
-                )
-        if checked == 0:
+        pictures = list(self.bundle.golden_images())
+        if not pictures:
             raise BundleError(self.bundle.path, "has no golden picture; calibrate anew")
+        worst = max(self._require(golden, self.runtime.infer(image)) for golden, image in pictures)
+        if not isinstance(self.runtime, Batched):
+            return worst
+        for size in sizes(self.runtime.largest_batch)[1:]:
+            batch = list(islice(cycle(pictures), size))
+            found = self.runtime.infer_batch([image for _, image in batch])
+            for (golden, _), anomaly in zip(batch, found, strict=True):
+                worst = max(worst, self._require(golden, anomaly))
         return worst
+
+    def _infer(self, image: ImageArray, due_ns: int | None) -> AnomalyMap:
+        if due_ns is not None and isinstance(self.runtime, Sharing):
+            return self.runtime.infer_by(image, due_ns)
+        return self.runtime.infer(image)
+
+    def _require(self, golden: GoldenPart, anomaly: AnomalyMap) -> float:
+        """By how much a golden picture's score differs, which must not be too much."""
+        allowed = self.bundle.manifest.golden_tolerance + self.runtime.rounding
+        difference = abs(anomaly.score - golden.score)
+        same = difference <= allowed  # NaN never is
+        if not same or self._flips(anomaly, golden.score):
+            raise BundleError(
+                self.bundle.path,
+                f"{golden.file} scores {anomaly.score:.5f} on {self.runtime.name} instead of "
+                f"{golden.score:.5f}; this revision must not decide here: choose another "
+                "runtime or calibrate on this machine",
+            )
+        return difference
 
     def _flips(self, anomaly: AnomalyMap, expected: float) -> bool:
         """Whether the verdict differs, but for a picture that rounding alone may move across."""

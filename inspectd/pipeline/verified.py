@@ -71,6 +71,17 @@ def read(cache: Path, model: str, runtime: str) -> Record | None:
         return None
 
 
+def find(cache: Path, runtime: str) -> Record | None:
+    """The outcome for a runtime whose name says which model it is, as an engine's does."""
+    for folder in sorted((cache / "verified").glob("*")):
+        try:
+            model = json.loads((folder / _file(runtime)).read_bytes())["model"]
+        except (OSError, ValueError, TypeError, KeyError):
+            continue
+        return read(cache, str(model), runtime)
+    return None
+
+
 def admit(cache: Path, model: str, runtime: Runtime) -> None:
     """Lets a runtime decide, or not.
 
@@ -91,9 +102,13 @@ def admit(cache: Path, model: str, runtime: Runtime) -> None:
 
 
 def _path(cache: Path, model: str, runtime: str) -> Path:
+    return cache / "verified" / model[:16] / _file(runtime)
+
+
+def _file(runtime: str) -> str:
     slug = re.sub(r"[^a-z0-9.]+", "-", runtime.lower()).strip("-")[:80]
     digest = hashlib.sha256(runtime.encode()).hexdigest()[:8]
-    return cache / "verified" / model[:16] / f"{slug}-{digest}.json"
+    return f"{slug}-{digest}.json"
 
 
 def _finite(content: Any) -> Any:

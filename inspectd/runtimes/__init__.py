@@ -33,7 +33,7 @@ SIMULATED = {"simulated": "onnxruntime"}
 CHOICES = (AUTO, *PACKAGES, *VARIANTS)
 
 
-def open_runtime(graph: Graph, choice: str = AUTO, threads: int = 0) -> Runtime:
+def open_runtime(graph: Graph, choice: str = AUTO, threads: int = 0, batch: int = 1) -> Runtime:
     """A runtime for a graph, not yet entered.
 
     `auto` takes TensorRT where the driver, a GPU and an engine that has passed the parity gate
@@ -43,13 +43,14 @@ def open_runtime(graph: Graph, choice: str = AUTO, threads: int = 0) -> Runtime:
         graph: the model to run.
         choice: ``auto`` or a runtime's name.
         threads: CPU threads; 0 takes all cores.
+        batch: pictures that are to go into one inference at most; see `Batched`.
 
     Raises:
         RuntimeUnavailableError: unknown, a package isn't installed, or there is no GPU.
         EngineError: TensorRT has no engine for it; the message has the command that builds one.
     """
     name = _automatic(graph) if choice == AUTO else _installed(choice)
-    return _factories()[name](graph, threads)
+    return _factories(batch)[name](graph, threads)
 
 
 def installed() -> list[str]:
@@ -85,12 +86,12 @@ def _installed(choice: str) -> str:
     return choice
 
 
-def _factories() -> dict[str, Callable[[Graph, int], Runtime]]:
+def _factories(batch: int) -> dict[str, Callable[[Graph, int], Runtime]]:
     def tensorrt(precision: str) -> Callable[[Graph, int], Runtime]:
         def opened(graph: Graph, threads: int) -> Runtime:
             from inspectd.runtimes.tensorrt import TensorRtRuntime
 
-            return TensorRtRuntime(graph, precision)
+            return TensorRtRuntime(graph, precision, batch=batch)
 
         return opened
 
@@ -98,7 +99,7 @@ def _factories() -> dict[str, Callable[[Graph, int], Runtime]]:
         def opened(graph: Graph, threads: int) -> Runtime:
             from inspectd.runtimes.openvino import OpenVinoRuntime
 
-            return OpenVinoRuntime(graph, threads, precision)
+            return OpenVinoRuntime(graph, threads, precision, batch)
 
         return opened
 
@@ -106,14 +107,14 @@ def _factories() -> dict[str, Callable[[Graph, int], Runtime]]:
         def opened(graph: Graph, threads: int) -> Runtime:
             from inspectd.runtimes.onnxruntime import OnnxRuntime
 
-            return OnnxRuntime(graph, threads, precision)
+            return OnnxRuntime(graph, threads, precision, batch)
 
         return opened
 
     def simulated(graph: Graph, threads: int) -> Runtime:
         from inspectd.runtimes.simulated import SimulatedRuntime
 
-        return SimulatedRuntime(graph, threads)
+        return SimulatedRuntime(graph, threads, batch)
 
     return {
         "tensorrt": tensorrt("best"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -10,14 +11,16 @@ import onnxruntime
 
 from inspectd.core.bundle import Graph
 from inspectd.core.errors import InferenceError, RuntimeUnavailableError
+from inspectd.core.precisions import model_of
 from inspectd.core.records import AnomalyMap, ImageArray
-from inspectd.runtimes.quantised import model_of
 
 
 class OnnxRuntime:
     """A session for one graph; entering loads the graph."""
 
-    def __init__(self, graph: Graph, threads: int = 0, precision: str = "fp32") -> None:
+    def __init__(
+        self, graph: Graph, threads: int = 0, precision: str = "fp32", batch: int = 1
+    ) -> None:
         """`precision` is `fp32`, or `int8` where the graph has such a model.
 
         Raises:
@@ -28,6 +31,7 @@ class OnnxRuntime:
         self.rounding = model.rounding
         self.proof_command = model.proof_command
         self._path = model.path
+        self.largest_batch = batch
         self._graph = graph
         self._threads = threads
         self._session: Any = None
@@ -58,11 +62,16 @@ class OnnxRuntime:
 
     def infer(self, image: ImageArray) -> AnomalyMap:
         """Scores one (H, W, 3) uint8 RGB picture; see `Runtime.infer`."""
+        return self.infer_batch((image,))[0]
+
+    def infer_batch(self, images: Sequence[ImageArray]) -> list[AnomalyMap]:
+        """Scores several pictures at once; see `Batched`."""
         names = self._graph.names
         try:
+            pictures = images[0][np.newaxis] if len(images) == 1 else np.stack(images)
             values, scores = self._session.run(
-                [names.anomaly_map, names.score], {names.input: image[np.newaxis]}
+                [names.anomaly_map, names.score], {names.input: pictures}
             )
         except Exception as error:  # its exceptions share no base but Exception
             raise InferenceError(f"{self.name}: {error}") from error
-        return AnomalyMap(values[0], float(scores[0]))
+        return [AnomalyMap(one, float(score)) for one, score in zip(values, scores, strict=True)]

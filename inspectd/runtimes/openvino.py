@@ -6,15 +6,17 @@ Left alone OpenVINO takes bfloat16 on CPUs that have it, and scores move; so it 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 
+from inspectd.core.batches import sizes, split
 from inspectd.core.bundle import Graph
 from inspectd.core.errors import InferenceError, RuntimeUnavailableError
+from inspectd.core.precisions import model_of
 from inspectd.core.records import AnomalyMap, ImageArray
-from inspectd.runtimes.quantised import model_of
 
 # Importing openvino would report to its maker over the network, from a thread that delays the exit
 # where there is none; without this package it uses its own stub, which does nothing.
@@ -26,9 +28,16 @@ HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 
 
 class OpenVinoRuntime:
-    """A compiled model for one graph; entering compiles it for a batch of one."""
+    """A compiled model for one graph; entering compiles it, once for each batch size.
 
-    def __init__(self, graph: Graph, threads: int = 0, precision: str = "fp32") -> None:
+    A shape that is fixed runs faster than one left open, and a size that was first seen while the
+    line runs would be a slow part. Batches for other sizes are split, as a CPU gains nothing from
+    padding.
+    """
+
+    def __init__(
+        self, graph: Graph, threads: int = 0, precision: str = "fp32", batch: int = 1
+    ) -> None:
         """`precision` is `fp32`, `bf16`, or `int8` where the graph has such a model.
 
         Raises:
@@ -43,7 +52,9 @@ class OpenVinoRuntime:
         self._hint = HINTS[precision]
         self._graph = graph
         self._threads = threads
-        self._request: Any = None
+        self.largest_batch = batch
+        self._requests: dict[int, Any] = {}
+        """By batch size."""
 
     def __enter__(self) -> Self:
         names = self._graph.names
@@ -60,8 +71,12 @@ class OpenVinoRuntime:
             ):
                 raise RuntimeError("this CPU doesn't compute bfloat16; use runtime openvino")
             model = core.read_model(self._path)
-            model.reshape({names.input: [1, *self._graph.size, 3]})
-            self._request = core.compile_model(model, "CPU", settings).create_infer_request()
+            requests = {}
+            for size in sizes(self.largest_batch):
+                model.reshape({names.input: [size, *self._graph.size, 3]})
+                compiled = core.compile_model(model, "CPU", settings)
+                requests[size] = compiled.create_infer_request()
+            self._requests = requests
         except Exception as error:  # it raises plain RuntimeError and pybind's own kinds
             raise RuntimeUnavailableError(
                 f"{self.name} can't load {self._path}: {error}"
@@ -74,17 +89,31 @@ class OpenVinoRuntime:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._request = None
+        self._requests = {}
 
     def infer(self, image: ImageArray) -> AnomalyMap:
         """Scores one (H, W, 3) uint8 RGB picture; see `Runtime.infer`."""
-        names = self._graph.names
-        if image.dtype != np.uint8:  # it would convert, and wrap what doesn't fit
-            raise InferenceError(f"{self.name}: the picture is {image.dtype}, not uint8")
+        return self.infer_batch((image,))[0]
+
+    def infer_batch(self, images: Sequence[ImageArray]) -> list[AnomalyMap]:
+        """Scores several pictures at once; see `Batched`."""
+        for image in images:  # it would convert, and wrap what doesn't fit
+            if image.dtype != np.uint8:
+                raise InferenceError(f"{self.name}: the picture is {image.dtype}, not uint8")
+        found: list[AnomalyMap] = []
         try:
-            self._request.infer({names.input: image[np.newaxis]}, share_inputs=True)
-            values = self._request.get_tensor(names.anomaly_map).data[0].copy()
-            score = float(self._request.get_tensor(names.score).data[0])
+            if not self._requests:
+                raise RuntimeError("not entered")
+            for size in split(len(images), tuple(self._requests)):
+                found += self._run(images[len(found) : len(found) + size])
         except Exception as error:  # it raises plain RuntimeError and pybind's own kinds
             raise InferenceError(f"{self.name}: {error}") from error
-        return AnomalyMap(values, score)
+        return found
+
+    def _run(self, images: Sequence[ImageArray]) -> list[AnomalyMap]:
+        names, request = self._graph.names, self._requests[len(images)]
+        pictures = images[0][np.newaxis] if len(images) == 1 else np.stack(images)
+        request.infer({names.input: pictures}, share_inputs=True)
+        values = request.get_tensor(names.anomaly_map).data
+        scores = request.get_tensor(names.score).data
+        return [AnomalyMap(values[i].copy(), float(scores[i])) for i in range(len(images))]

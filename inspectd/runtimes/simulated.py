@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from time import sleep
 from types import TracebackType
@@ -78,10 +79,11 @@ class FaultPlan:
 class SimulatedRuntime:
     """See the module; `OnnxRuntime` does the work."""
 
-    def __init__(self, graph: Graph, threads: int = 0) -> None:
-        self._inner = OnnxRuntime(graph, threads)
+    def __init__(self, graph: Graph, threads: int = 0, batch: int = 1) -> None:
+        self._inner = OnnxRuntime(graph, threads, batch=batch)
         self._inner.name = self.name = f"simulated-{self._inner.name}"
         self.rounding = self._inner.rounding
+        self.largest_batch = batch
         self._words = _Words()
 
     def __enter__(self) -> Self:
@@ -106,6 +108,15 @@ class SimulatedRuntime:
 
     def infer(self, image: ImageArray) -> AnomalyMap:
         """Scores one (H, W, 3) uint8 RGB picture, if the plan lets it; see `Runtime.infer`."""
+        self._obey()
+        return self._inner.infer(image)
+
+    def infer_batch(self, images: Sequence[ImageArray]) -> list[AnomalyMap]:
+        """Several at once, if the plan lets them: they wait, hang or fail together."""
+        self._obey()
+        return self._inner.infer_batch(images)
+
+    def _obey(self) -> None:
         words = self._words
         while words.hangs:  # a fake may look again and again; what it stands for never returns
             sleep(LOOK_S)
@@ -114,7 +125,6 @@ class SimulatedRuntime:
         if words.failures_asked != words.failures_done:
             words.failures_done += 1
             raise InferenceError(f"{self.name}: it was asked to fail")
-        return self._inner.infer(image)
 
 
 def _mapped(path: Path) -> _Words:

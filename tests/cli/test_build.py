@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,13 +12,16 @@ from typer.testing import Result
 
 from inspectd.cli.build import Precision
 from inspectd.core.bundle import MODEL, write_manifest
-from inspectd.core.config import load_settings
+from inspectd.core.config import BatchingSection, load_settings
 from inspectd.core.errors import EngineError, ParityError
+from inspectd.core.records import AnomalyMap, ImageArray
 from inspectd.core.store import ProductStore
 from inspectd.daemon.changeover import Choice, prepare
+from inspectd.daemon.sharing import Engines, Share
 from inspectd.pipeline import verified
 from inspectd.runtimes.nvidia.engines import PRECISIONS, EngineCache
 from inspectd.runtimes.nvidia.fake import FakeMachine
+from inspectd.runtimes.tensorrt import TensorRtRuntime
 
 Invoke = Callable[..., Result]
 InstallGpu = Callable[..., FakeMachine]
@@ -61,7 +65,7 @@ def test_build_makes_a_proven_engine(
     assert "one CUDA graph" in result.stderr
     (side_car,) = EngineCache(tmp_path / "cache").all()
     assert side_car.key.precision == "fp16"
-    record = verified.read(tmp_path / "cache", side_car.key.model, side_car.label)
+    record = verified.find(tmp_path / "cache", side_car.label)
     assert record is not None
     assert record.passed
     assert record.n_holdout > 0
@@ -87,6 +91,57 @@ def test_build_keeps_what_is_there(invoke: Invoke, machine: FakeMachine, state: 
     assert "damaged; building it anew" in result.stderr.replace(
         ": its sha256 is not its side-car's", ""
     )
+
+
+def test_an_engine_for_batches_serves_one_picture_too(
+    invoke: Invoke, machine: FakeMachine, store: ProductStore, tmp_path: Path
+) -> None:
+    """One that takes too few at once is built anew; one that takes more is kept."""
+    engines = EngineCache(tmp_path / "cache")
+    assert invoke("build", "--product", "flange").exit_code == 0
+    assert engines.all()[0].batch == 1
+    result = invoke("build", "--product", "flange", "--batch", 4)
+    assert result.exit_code == 0, result.output
+    assert "takes 1 at once; building it anew" in result.stderr
+    (side_car,) = engines.all()
+    assert side_car.batch == 4
+    for batch in (1, 2):
+        assert "there is one of" in invoke("build", "--product", "flange", "--batch", batch).stdout
+    assert setup_on(store, "tensorrt") == side_car.label
+    shared = Engines(BatchingSection(max_batch=3)).open(store.open("flange"), "tensorrt", 1)
+    assert isinstance(shared, Share)
+    assert shared.largest_batch == 3
+    assert shared.proof_command.startswith("inspectd verify --product flange")
+
+
+def test_an_engine_for_one_is_shared_by_nobody(
+    invoke: Invoke, machine: FakeMachine, store: ProductStore
+) -> None:
+    """Where batches are configured and the engine takes none, each camera has its own."""
+    assert invoke("build", "--product", "flange").exit_code == 0
+    opened = Engines(BatchingSection(max_batch=3)).open(store.open("flange"), "tensorrt", 1)
+    assert not isinstance(opened, Share)
+
+
+def test_batches_that_differ_are_refused(
+    invoke: Invoke, machine: FakeMachine, store: ProductStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kernels for batches are others than those for one: the golden pictures prove them, too."""
+    inner = TensorRtRuntime.infer_batch
+
+    def infer_batch(self: TensorRtRuntime, images: Sequence[ImageArray]) -> list[AnomalyMap]:
+        found = inner(self, images)
+        if len(images) == 1:
+            return found
+        return [replace(one, score=one.score + 1) for one in found]
+
+    monkeypatch.setattr(TensorRtRuntime, "infer_batch", infer_batch)
+    assert invoke("build", "--product", "flange").exit_code == 0
+    result = invoke("build", "--product", "flange", "--batch", 2)
+    assert result.exit_code == 1
+    assert "this revision must not decide here" in result.stderr
+    with pytest.raises(ParityError, match="hasn't been compared"):
+        setup_on(store, "tensorrt")
 
 
 def test_an_engine_that_differs_is_refused(

@@ -171,12 +171,12 @@ def _edited(bundle: Bundle, edit: Callable[[dict[str, Any]], object]) -> Path:
     return bundle.path
 
 
-@pytest.mark.parametrize("version", [3, 99, 0, True, "1", None])
+@pytest.mark.parametrize("version", [4, 99, 0, True, "1", None])
 def test_another_schema_is_refused_before_all_else(bundle: Bundle, version: object) -> None:
     """A newer manifest, whatever else is in it, is refused with both versions and the remedy."""
     path = _edited(bundle, lambda m: m.update(schema_version=version, news=[1, 2]))
     with pytest.raises(
-        BundleSchemaError, match=rf"version {version}.* knows 1 to 2; update inspectd"
+        BundleSchemaError, match=rf"version {version}.* knows 1 to 3; update inspectd"
     ):
         open_bundle(path)
 

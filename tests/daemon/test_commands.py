@@ -26,6 +26,7 @@ from inspectd.daemon import commands
 from inspectd.daemon.commands import VERBS, Command, Sender, parse, reply, reply_topic
 from inspectd.daemon.lane import PAUSED, PRODUCT, SIMULATED, Lane
 from inspectd.daemon.operator import MAX_WAITING, Operator
+from inspectd.daemon.sharing import Engines
 from inspectd.publishers.connection import Message, Received
 
 BASE = "inspectd/v1/site/area/line/station"
@@ -182,7 +183,9 @@ class Desk:
         settings = load_settings(config)
         root = settings.state_dir
         assert root is not None
-        self.lane = Lane(config, root, settings, settings.lanes[0], self.posted.put)
+        self.lane = Lane(
+            config, root, settings, settings.lanes[0], self.posted.put, Engines(settings.batching)
+        )
         self.operator = Operator(self.lane, self.posted.put)
         stack.enter_context(self.lane)
         stack.callback(lambda: self.lane.stop(in_order=True))

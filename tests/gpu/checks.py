@@ -25,6 +25,7 @@ import numpy as np
 
 from inspectd.core.errors import EngineError, InferenceError
 from inspectd.core.files import sha256_of
+from inspectd.core.records import AnomalyMap
 from inspectd.runtimes.nvidia import driver as drivers
 from inspectd.runtimes.nvidia import vendor as vendors
 from inspectd.runtimes.nvidia.builder import build_engine
@@ -35,6 +36,8 @@ HERE = Path(__file__).parent
 MODEL, EXPECTED = HERE / "model.onnx", HERE / "expected.npz"
 LOADS = 1000
 MIB = 2**20
+BATCH = 4
+BATCH_LOADS = 20
 LEAK_MIB = 32
 """The driver keeps some memory for itself; a leak in 1,000 loads is more."""
 
@@ -64,13 +67,18 @@ class Bench:
         names = SimpleNamespace(input="image", anomaly_map="anomaly_map", score="score")
         self.graph: Any = Model(MODEL, self.pictures.shape[1:3], names)
 
-    def built(self, precision: str) -> SideCar:
-        """The engine of a precision; built where there is none."""
+    def built(self, precision: str, batch: int = 1) -> SideCar:
+        """The engine of a precision; built where there is none that takes such batches."""
         model = sha256_of(self.graph.path)
         key = key_of(model, self.vendor.version, self.gpu, precision)
-        return self.engines.find(key) or self.build(precision)
+        found = self.engines.find(key)
+        if found is None or found.batch < batch:
+            return self.build(precision, batch=batch)
+        return found
 
-    def build(self, precision: str, report: Callable[..., None] | None = None) -> SideCar:
+    def build(
+        self, precision: str, report: Callable[..., None] | None = None, batch: int = 1
+    ) -> SideCar:
         """Builds an engine."""
         model = sha256_of(self.graph.path)
         key = key_of(model, self.vendor.version, self.gpu, precision)
@@ -84,13 +92,14 @@ class Bench:
             workspace_mib=1024,
             timing_cache=self.engines.timing_cache(key),
             report=report or (lambda stage, done, total: None),
+            batch=batch,
         )
         return self.engines.store(key, built, driver="", inspectd="")
 
-    def runtime(self, precision: str = "fp32") -> TensorRtRuntime:
+    def runtime(self, precision: str = "fp32", batch: int = 1) -> TensorRtRuntime:
         """A runtime on the built engine, not yet entered."""
-        self.built(precision)
-        return TensorRtRuntime(self.graph, precision)
+        self.built(precision, batch)
+        return TensorRtRuntime(self.graph, precision, batch=batch)
 
     def free(self) -> int:
         """Bytes of the GPU's memory that nobody has."""
@@ -99,7 +108,10 @@ class Bench:
 
     def require(self, runtime: TensorRtRuntime, index: int) -> float:
         """Scores a picture and compares it; the difference."""
-        anomaly = runtime.infer(self.pictures[index])
+        return self.compare(runtime, index, runtime.infer(self.pictures[index]))
+
+    def compare(self, runtime: TensorRtRuntime, index: int, anomaly: AnomalyMap) -> float:
+        """By how much a result of a picture differs, which mustn't be too much."""
         bound = max(1e-3, ROUNDING[self.precision_of(runtime)])
         difference = abs(anomaly.score - float(self.scores[index]))
         assert difference <= bound, f"{runtime.name}: {difference} is more than {bound}"
@@ -174,6 +186,57 @@ def check_capture_and_replay(bench: Bench) -> str:
             np.testing.assert_allclose(one.values, other.values, atol=1e-5)
         fast, slow = (_median_ms(one, bench.pictures[0]) for one in (captured, plain))
     return f"median of a step {fast:.3f} ms as a graph, {slow:.3f} ms without"
+
+
+def check_batches(bench: Bench) -> str:
+    """Every batch size gives each picture its own result, as one CUDA graph; memory comes back."""
+    bench.built("fp32", BATCH)
+    before, found = bench.free(), []
+    for _ in range(BATCH_LOADS):
+        with bench.runtime(batch=BATCH) as runtime:
+            assert runtime.largest_batch == BATCH
+            assert runtime.is_captured == (bench.vendor.graphs is not None)
+            for count in (1, 4, 3, 2, 1, 4):
+                places = [(count + at) % len(bench.pictures) for at in range(count)]
+                results = runtime.infer_batch([bench.pictures[at] for at in places])
+                for at, anomaly in zip(places, results, strict=True):
+                    bench.compare(runtime, at, anomaly)
+            found = [
+                f"{count}: {_batch_ms(runtime, bench.pictures[:count]) / count:.3f}"
+                for count in (1, 2, 4)
+            ]
+    lost = (before - bench.free()) / MIB
+    assert lost < LEAK_MIB, f"{lost:.0f} MiB are gone"
+    return f"ms per picture by batch size: {', '.join(found)}; {lost:.1f} MiB less free"
+
+
+def check_a_batch_engine_loses_nothing_alone(bench: Bench) -> str:
+    """One picture on an engine for batches, beside an engine for one; the figures decide."""
+    found = []
+    for batch in (1, BATCH):
+        bench.build("fp32", batch=batch)
+        with TensorRtRuntime(bench.graph, "fp32") as runtime:
+            bench.require(runtime, 0)
+            found.append(_median_ms(runtime, bench.pictures[0]))
+    return f"median {found[0]:.3f} ms on an engine for one, {found[1]:.3f} ms on one for {BATCH}"
+
+
+def check_lanes_share_a_batch_engine(bench: Bench) -> str:
+    """Batches from several threads in turns, and single pictures between them."""
+    with bench.runtime(batch=BATCH) as runtime:
+
+        def work(lane: int) -> Callable[[], None]:
+            def infer() -> None:
+                for count in range(100):
+                    places = [(lane + at) % len(bench.pictures) for at in range(1 + count % BATCH)]
+                    results = runtime.infer_batch([bench.pictures[at] for at in places])
+                    for at, anomaly in zip(places, results, strict=True):
+                        bench.compare(runtime, at, anomaly)
+
+            return infer
+
+        _together(*(work(lane) for lane in range(4)))
+    return "4 x 100 batches"
 
 
 def check_threads_take_turns(bench: Bench) -> str:
@@ -320,6 +383,16 @@ def _ms(runtime: TensorRtRuntime, picture: Any) -> float:
     started = perf_counter()
     runtime.infer(picture)
     return (perf_counter() - started) * 1e3
+
+
+def _batch_ms(runtime: TensorRtRuntime, pictures: Any) -> float:
+    """Median for a whole batch."""
+    taken = []
+    for _ in range(200):
+        started = perf_counter()
+        runtime.infer_batch(pictures)
+        taken.append((perf_counter() - started) * 1e3)
+    return float(np.median(taken))
 
 
 def _median_ms(runtime: TensorRtRuntime, picture: Any) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -209,3 +209,47 @@ def test_a_runtime_lost_while_idle_is_found_out(bundle: Bundle) -> None:
     assert inspector.failures == 3
     inspector.inspect(GOOD)
     assert inspector.failures == 0
+
+
+class SharedRuntime(BrightnessRuntime):
+    """One that other cameras use, too, and that takes three pictures at once."""
+
+    largest_batch = 3
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dues: list[int] = []
+        self.sizes: list[int] = []
+        self.error = 0.0
+        """By which the last of a batch is off."""
+
+    def infer_by(self, image: ImageArray, due_ns: int) -> AnomalyMap:
+        """See `Sharing`."""
+        self.dues.append(due_ns)
+        return self.infer(image)
+
+    def infer_batch(self, images: Sequence[ImageArray]) -> list[AnomalyMap]:
+        """See `Batched`."""
+        self.sizes.append(len(images))
+        *rest, last = (self.infer(image) for image in images)
+        return [*rest, replace(last, score=last.score + self.error)]
+
+
+def test_a_shared_runtime_hears_when_a_part_is_due(bundle: Bundle) -> None:
+    """Only where it belongs to a part; a runtime of its own isn't asked for the like."""
+    runtime = SharedRuntime()
+    inspector = Inspector(bundle, runtime)
+    assert inspector.inspect(GOOD, 77)[0].verdict is Verdict.PASS
+    inspector.inspect(GOOD)
+    assert runtime.dues == [77]
+    assert Inspector(bundle, BrightnessRuntime()).inspect(GOOD, 77)[0].verdict is Verdict.PASS
+
+
+def test_golden_pictures_are_proven_in_every_batch_size(bundle: Bundle) -> None:
+    """A batch has kernels of its own: a picture that is off in one is as bad as one alone."""
+    runtime = SharedRuntime()
+    assert Inspector(bundle, runtime).verify() == 0.0
+    assert runtime.sizes == [2, 3]
+    runtime.error = 0.01
+    with pytest.raises(BundleError, match="must not decide here"):
+        Inspector(bundle, runtime).verify()

@@ -19,7 +19,7 @@ from calibration.backbones import load_backbone
 from calibration.graph import ScoringGraph, export_onnx
 from calibration.scorers.protoad import RewrittenHead
 from inspectd.core.bundle import Graph
-from inspectd.core.contracts import Runtime
+from inspectd.core.contracts import Batched, Runtime
 from inspectd.core.errors import InferenceError, RuntimeUnavailableError
 from inspectd.core.files import sha256_of
 from inspectd.runtimes import AUTO, PACKAGES, SIMULATED, installed, open_runtime
@@ -85,6 +85,7 @@ def _build(machine: FakeMachine, graph: Graph, engines: EngineCache) -> None:
         workspace_mib=64,
         timing_cache=b"",
         report=lambda stage, done, total: None,
+        batch=3,
     )
     device = machine.driver.devices[0]
     key = key_of(sha256_of(graph.path), machine.version, device, "fp32")
@@ -129,6 +130,36 @@ def test_a_result_outlives_the_next_and_the_runtime(runtime: Runtime) -> None:
         kept = first.values.copy()
         runtime.infer(PICTURES[1])
     np.testing.assert_array_equal(first.values, kept)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_batch_gives_each_picture_its_own(name: str, exported: Exported, count: int) -> None:
+    """Scores and maps are those of the pictures alone, to 1e-5, and outlive the next batch."""
+    with open_runtime(exported.graph, name, threads=1, batch=3) as runtime:
+        assert isinstance(runtime, Batched)
+        assert runtime.largest_batch == 3
+        found = runtime.infer_batch(PICTURES[-count:])
+        alone = [runtime.infer(picture) for picture in PICTURES[-count:]]
+        runtime.infer_batch(PICTURES)
+    assert len(found) == count
+    for one, other in zip(found, alone, strict=True):
+        assert one.score == pytest.approx(other.score, abs=1e-5)
+        np.testing.assert_allclose(one.values, other.values, atol=1e-5)
+
+
+def test_a_batch_with_a_bad_picture_fails(name: str, exported: Exported) -> None:
+    """As an `InferenceError`; the next batch scores as ever. Unasked, there are no batches."""
+    with open_runtime(exported.graph, name, threads=1, batch=3) as runtime:
+        assert isinstance(runtime, Batched)
+        for bad in (np.zeros((*SIZE[::-1], 3), np.uint8), PICTURES[1].astype(np.float32)):
+            with pytest.raises(InferenceError, match=runtime.name.split("-")[0]):
+                runtime.infer_batch([PICTURES[0], bad])
+        assert len(runtime.infer_batch(PICTURES[:2])) == 2
+    with pytest.raises(InferenceError):
+        runtime.infer_batch(PICTURES[:2])
+    plain = open_runtime(exported.graph, name, threads=1)
+    assert isinstance(plain, Batched)
+    assert plain.largest_batch == 1
 
 
 def test_it_takes_the_cameras_own_picture(runtime: Runtime) -> None:

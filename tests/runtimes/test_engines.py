@@ -129,7 +129,7 @@ def test_8_6_builds_by_flags(model: Path) -> None:
     assert network.flags == 1
     assert {"FP16", "PREFER_PRECISION_CONSTRAINTS"} <= config.flags
     assert config.sources == 1 << 3 | 1 << 4
-    assert config.shape == (1, *TINY_SIZE, 3)
+    assert config.profiles == [((1, *TINY_SIZE, 3),) * 3]
     assert config.workspace == 64 * 2**20
     assert built.timing_cache == b"timing+"
     exact = [layer.precision is not None for layer in network.layers]

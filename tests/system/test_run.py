@@ -25,6 +25,7 @@ from inspectd.core.store import ProductStore
 Broker = Collector = Station = Conversation = Any
 """See conftest.py."""
 Make = Callable[..., Any]
+BASE = "inspectd/v1/site/area/line/station"
 VERDICT_KEYS = [
     "schema", "result_id", "seq", "part_id", "frame_id", "trigger_count", "encoder",
     "captured_at", "product_id", "revision", "verdict", "reason", "score", "threshold", "margin",
@@ -610,3 +611,23 @@ def test_the_gate(broker: Broker, make_station: Make, tmp_path: Path) -> None:
     diverted = {line.split()[0] for line in commands.read_text().splitlines() if line[0] == "p"}
     assert diverted == set(failed)
     assert all(part in output for part in failed)
+
+
+def test_two_cameras_share_an_engine(broker: Broker, collect: Make, make_station: Make) -> None:
+    """Both are answered as ever, each on its own topics, from one engine opened once."""
+    station = make_station(broker, parts=12, batching={"max_batch": 2, "max_wait_ms": 20})
+    camera = {**station.sections.pop("camera"), "start_delay_s": 1.0}
+    station.sections["cameras"] = [{**camera, "name": name} for name in ("left", "right")]
+    station.sections["log_level"] = "debug"
+    heard = [collect(broker, base=f"{BASE}-{name}") for name in ("left", "right")]
+    assert station.start().wait() == 0
+    scores = []
+    for collector in heard:
+        verdicts = collector.wait_verdicts(12)
+        assert_complete(verdicts, 12)
+        assert {verdict["verdict"] for verdict in verdicts} == {"pass", "fail"}
+        scores.append([v["score"] for v in sorted(verdicts, key=lambda v: v["seq"])])
+        assert collector.records("state")[-1].json["largest_batch"] == 2
+    assert scores[0] == pytest.approx(scores[1], abs=1e-5)
+    assert [line["lanes"] for line in station.log("engine_shared")] == [1, 2]
+    assert max(line["size"] for line in station.log("batch_inferred")) == 2

@@ -36,6 +36,26 @@ def troubled(make_station: Make, broker: Any, tmp_path: Path) -> Callable[..., A
     return make
 
 
+@pytest.fixture
+def paired(
+    make_station: Make, broker: Any, collect: Make, tmp_path: Path
+) -> Callable[..., tuple[Any, FaultPlan, list[Any]]]:
+    """The same with two cameras that share one engine, and what each of them says."""
+
+    def make(**more: Any) -> tuple[Any, FaultPlan, list[Any]]:
+        plan = FaultPlan(tmp_path / "plan")
+        settings = {"runtime": "simulated", "simulation": True, "batching": {"max_batch": 2}}
+        station = make_station(broker, parts=4, rate=RATE, **settings, **more)
+        station.environment |= plan.environment()
+        camera = {**station.sections.pop("camera"), "loop": True}
+        names = ("left", "right")
+        station.sections["cameras"] = [{**camera, "name": name} for name in names]
+        base = "inspectd/v1/site/area/line/station"
+        return station, plan, [collect(broker, base=f"{base}-{name}") for name in names]
+
+    return make
+
+
 def assert_in_order(verdicts: list[dict[str, Any]]) -> None:
     """`seq` without a gap, each once, in the order of arrival."""
     assert [v["seq"] for v in verdicts] == list(range(1, len(verdicts) + 1))
@@ -85,6 +105,45 @@ def test_a_hanging_inference_ends_the_daemon(
     station.start()
     seen = len(collector.verdicts())
     assert collector.wait_verdicts(seen + 10)[-1]["verdict"] != "undecided"
+    assert station.stop() == 0
+
+
+def test_a_hanging_shared_engine_ends_the_daemon(
+    paired: Callable[..., tuple[Any, FaultPlan, list[Any]]],
+) -> None:
+    """Every camera's parts are answered meanwhile, as with an engine of its own."""
+    station, plan, heard = paired(drain_s=1.0)
+    station.start()
+    for collector in heard:
+        collector.wait_verdicts(5)
+    plan.hang()
+    assert station.wait() == 1
+    assert "busy with one part for too long" in station.log_text()
+    for collector in heard:
+        assert_in_order(collector.verdicts())
+        assert len(collector.verdicts()) > 5 + 5 * RATE
+        assert {v["verdict"] for v in collector.verdicts()[-20:]} == {"undecided"}
+
+
+def test_another_runtime_takes_over_for_all_that_share(
+    paired: Callable[..., tuple[Any, FaultPlan, list[Any]]], wait: Make
+) -> None:
+    """Each camera goes by itself to the other runtime, and there they share again."""
+    station, plan, heard = paired(fallback="onnxruntime")
+    station.start()
+    for collector in heard:
+        collector.wait_verdicts(5)
+    plan.fail(10**6)
+    station.wait_log("product_changed", 2)
+    for collector in heard:
+        collector.wait_verdicts(len(collector.verdicts()) + 10)
+        wait(lambda collector=collector: collector.verdicts()[-1]["verdict"] != "undecided")
+        assert_in_order(collector.verdicts())
+        assert collector.records("state")[-1].json["runtime"].startswith("onnxruntime")
+    shared = [
+        line["lanes"] for line in station.log("engine_shared") if "simu" not in line["runtime"]
+    ]
+    assert sorted(shared) == [1, 2]
     assert station.stop() == 0
 
 

@@ -8,6 +8,12 @@ Where precision comes from differs by version and is asked for by name:
   taken as it is (10: STRONGLY_TYPED), and from 11 on there is nothing else.
 - int8: the model has Q/DQ nodes; there is no calibrator here.
 
+For batches an engine has one profile for each batch size that will run (`inspectd.core.batches`),
+the first for one picture: each is tuned for its very shape, so that a picture alone loses nothing.
+A range of sizes in one profile would not do: its kernels are tuned for one of them, and TensorRT
+8.6 lets only one execution context at a time use a profile, while each captured graph needs its
+own context.
+
 A build takes minutes in which the vendor's code holds no lock of Python's: it runs in a thread of
 its own, so that progress is told and Ctrl-C is heard.
 """
@@ -15,11 +21,12 @@ its own, so that progress is told and Ctrl-C is heard.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from inspectd.core.batches import sizes
 from inspectd.core.errors import EngineError
 from inspectd.runtimes.nvidia.engines import PRECISIONS, Built
 from inspectd.runtimes.nvidia.vendor import Vendor, explained
@@ -46,15 +53,17 @@ def build_engine(
     workspace_mib: int,
     timing_cache: bytes,
     report: Report,
+    batch: int = 1,
 ) -> Built:
-    """Builds an engine for one picture of (H, W) at a time.
+    """Builds an engine for pictures of (H, W), one at a time and up to `batch` at once.
 
     Raises:
         EngineError: the model or the precision can't be built here; the message says why.
     """
     if precision not in PRECISIONS:
         raise EngineError(f"no precision {precision!r}; known: {', '.join(PRECISIONS)}")
-    work = _Build(vendor, precision, input_name, (1, *size, 3), workspace_mib, timing_cache)
+    shapes = [(count, *size, 3) for count in sizes(batch)]
+    work = _Build(vendor, precision, input_name, shapes, workspace_mib, timing_cache)
     outcome: list[Built | BaseException] = []
 
     def run() -> None:
@@ -92,14 +101,14 @@ class _Build:
         vendor: Vendor,
         precision: str,
         input_name: str,
-        shape: tuple[int, ...],
+        shapes: Sequence[tuple[int, ...]],
         workspace_mib: int,
         timing_cache: bytes,
     ) -> None:
         self._vendor = vendor
         self._precision = precision
         self._input = input_name
-        self._shape = shape
+        self._shapes = shapes
         self._workspace = workspace_mib * MIB
         self._timing = timing_cache
         self._began = monotonic()
@@ -135,7 +144,8 @@ class _Build:
             raise EngineError(f"TensorRT can't build it: {explained(vendor.log.taken())}")
         seconds = monotonic() - started
         timing = bytes(config.get_timing_cache().serialize())
-        return Built(bytes(plan), network.num_layers, seconds, timing)
+        largest = self._shapes[-1][0]
+        return Built(bytes(plan), network.num_layers, seconds, timing, largest)
 
     def _parsed(self, builder: Any, model: Path, *, is_typed: bool) -> Any:
         vendor, flag = self._vendor, self._vendor.trt.NetworkDefinitionCreationFlag
@@ -183,9 +193,10 @@ class _Build:
         if "FP16" in flags:
             config.set_flag(trt.BuilderFlag.PREFER_PRECISION_CONSTRAINTS)
             _keep_norms_exact(trt, network)
-        profile = builder.create_optimization_profile()
-        profile.set_shape(self._input, self._shape, self._shape, self._shape)
-        config.add_optimization_profile(profile)
+        for shape in self._shapes:
+            profile = builder.create_optimization_profile()
+            profile.set_shape(self._input, shape, shape, shape)
+            config.add_optimization_profile(profile)
         if hasattr(trt, "IProgressMonitor"):
             config.progress_monitor = _monitor(trt, self)
         return config

@@ -67,6 +67,8 @@ class SideCar:
     driver: str
     """The newest CUDA that the driver served at the build."""
     inspectd: str
+    batch: int = 1
+    """Pictures in its largest batch."""
 
     @property
     def label(self) -> str:
@@ -83,6 +85,8 @@ class Built:
     layers: int
     seconds: float
     timing_cache: bytes
+    batch: int = 1
+    """Pictures in its largest batch."""
 
 
 class EngineCache:
@@ -136,6 +140,7 @@ class EngineCache:
             built_at=datetime.now(UTC).isoformat(timespec="seconds"),
             driver=driver,
             inspectd=inspectd,
+            batch=built.batch,
         )
         write_atomically(self.folder / side_car.plan, built.plan)
         text = json.dumps({"schema": SCHEMA, **asdict(side_car)}, indent=2)

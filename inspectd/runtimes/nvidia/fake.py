@@ -23,14 +23,11 @@ from weakref import WeakValueDictionary
 import numpy as np
 
 from inspectd.runtimes.nvidia.driver import Device, Driver
+from inspectd.runtimes.nvidia.fake_engine import FakeEngine, FakeError, Held, copy
 from inspectd.runtimes.nvidia.vendor import Vendor
 
 MAGIC = b"FAKE PLAN "
 Operation = Callable[[], None]
-
-
-class FakeError(Exception):
-    """Like pycuda's: what went wrong is only in its text."""
 
 
 class FakeMachine:
@@ -106,34 +103,6 @@ class FakeMachine:
         self.used += size
 
 
-class _Held:
-    """Something that is made under a context and must be given back under the same."""
-
-    kind = ""
-
-    def __init__(self, machine: FakeMachine, call: str) -> None:
-        self._context: FakeContext | None = None
-        self._machine = machine
-        self._context = machine.current(call)
-        machine.live[self.kind] += 1
-
-    def free(self) -> None:
-        """Gives it back; under another context it leaks in silence, as with pycuda."""
-        context, self._context = self._context, None
-        stack = self._machine.stack
-        if context is None or not stack or stack[-1] is not context:
-            return
-        self._machine.live[self.kind] -= 1
-        self._machine.released.append(self.kind)
-        self._freed()
-
-    def __del__(self) -> None:
-        self.free()
-
-    def _freed(self) -> None:
-        """What else goes with it."""
-
-
 class FakeContext:
     """A primary context; every `retain` makes another object of it."""
 
@@ -146,7 +115,7 @@ class FakeContext:
         self._machine.stack.append(self)
 
 
-class FakeStream(_Held):
+class FakeStream(Held):
     """Work is done when it is waited for."""
 
     kind = "stream"
@@ -169,7 +138,7 @@ class FakeStream(_Held):
             self.waiting.pop(0)()
 
 
-class FakeAllocation(_Held):
+class FakeAllocation(Held):
     """Memory of the GPU."""
 
     kind = "device"
@@ -191,7 +160,7 @@ class FakeAllocation(_Held):
             self._machine.memory.pop(self._address)
 
 
-class FakePinned(_Held):
+class FakePinned(Held):
     """Pinned memory; the arrays on it have it as their base."""
 
     kind = "pinned"
@@ -210,94 +179,6 @@ class _PinnedArray(np.ndarray[Any, Any]):
         return self._base
 
 
-class FakeEngine(_Held):
-    """Its plan is a line of JSON and the model."""
-
-    kind = "engine"
-
-    def __init__(self, machine: FakeMachine, header: dict[str, Any], model: bytes) -> None:
-        super().__init__(machine, "deserialize")
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.log_severity_level = 3
-        self.session = onnxruntime.InferenceSession(
-            model, options, providers=["CPUExecutionProvider"]
-        )
-        self.shift = machine.shift.get(header["precision"], 0.0)
-        self.shape = tuple(header["shape"])
-        self.names: list[str] = [
-            one.name for one in (*self.session.get_inputs(), *self.session.get_outputs())
-        ]
-        self.num_io_tensors = len(self.names)
-        self.device_memory_size = machine.workspace
-
-    def get_tensor_name(self, index: int) -> str:
-        """See TensorRT."""
-        return self.names[index]
-
-    def get_tensor_dtype(self, name: str) -> Any:
-        """See TensorRT."""
-        return SimpleNamespace(name="UINT8" if name == self.names[0] else "FLOAT")
-
-    def create_execution_context(self) -> FakeExecution | None:
-        """See TensorRT."""
-        if self._machine.failure("create_execution_context"):
-            return None
-        return FakeExecution(self._machine, self)
-
-
-class FakeExecution(_Held):
-    """An execution context."""
-
-    kind = "execution"
-
-    def __init__(self, machine: FakeMachine, engine: FakeEngine) -> None:
-        super().__init__(machine, "create_execution_context")
-        machine.take(machine.workspace)
-        self.engine = engine
-        self.addresses: dict[str, int] = {}
-        self.shape: tuple[int, ...] = ()
-
-    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
-        """Only the profile's shape will do."""
-        self.shape = shape
-        return name == self.engine.names[0] and shape == self.engine.shape
-
-    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
-        """See TensorRT."""
-        shapes = (self.shape, self.shape[:3], self.shape[:1])
-        return shapes[self.engine.names.index(name)]
-
-    def set_tensor_address(self, name: str, address: int) -> bool:
-        """See TensorRT."""
-        self.addresses[name] = address
-        return True
-
-    def execute_async_v3(self, handle: int) -> bool:
-        """Enqueues the engine."""
-        machine = self._machine
-        machine.current("execute")
-        if message := machine.failure("enqueue"):
-            machine.vendor.log.log(machine.vendor.trt.ILogger.ERROR, message)
-            return False
-        machine.streams[handle].put(self._execute)
-        return True
-
-    def _execute(self) -> None:
-        memory = self._machine.memory
-        picture, *outputs = self.engine.names
-        image = memory[self.addresses[picture]].reshape(self.shape)
-        results = self.engine.session.run(outputs, {picture: image})
-        for name, values in zip(outputs, results, strict=True):
-            moved = np.ascontiguousarray(values + np.float32(self.engine.shift))
-            memory[self.addresses[name]][:] = moved.reshape(-1).view(np.uint8)
-
-    def _freed(self) -> None:
-        self._machine.used -= self._machine.workspace
-
-
 def _pycuda(machine: FakeMachine) -> Any:
     """The module ``pycuda.driver``."""
 
@@ -309,12 +190,12 @@ def _pycuda(machine: FakeMachine) -> Any:
     def to_device(target: FakeAllocation, source: Any, stream: FakeStream) -> None:
         machine.current("cuMemcpyHtoDAsync")
         address = int(target)
-        stream.put(lambda: _copy(machine.memory[address], source))
+        stream.put(lambda: copy(machine.memory[address], source))
 
     def to_host(target: Any, source: FakeAllocation, stream: FakeStream) -> None:
         machine.current("cuMemcpyDtoHAsync")
         address = int(source)
-        stream.put(lambda: _copy(target, machine.memory[address]))
+        stream.put(lambda: copy(target, machine.memory[address]))
 
     def mem_get_info() -> tuple[int, int]:
         machine.current("cuMemGetInfo")
@@ -337,11 +218,6 @@ def _pycuda(machine: FakeMachine) -> Any:
     )
 
 
-def _copy(target: Any, source: Any) -> None:
-    flat = np.asarray(target).reshape(-1).view(np.uint8)
-    flat[:] = np.asarray(source).reshape(-1).view(np.uint8)
-
-
 class _Status(IntEnum):
     CUDA_SUCCESS = 0
     CUDA_ERROR_OUT_OF_MEMORY = 2
@@ -349,7 +225,7 @@ class _Status(IntEnum):
     CUDA_ERROR_STREAM_CAPTURE_INVALIDATED = 901
 
 
-class FakeGraph(_Held):
+class FakeGraph(Held):
     """A graph, and what was recorded."""
 
     kind = "graph"

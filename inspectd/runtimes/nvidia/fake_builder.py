@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 LayerType = IntEnum("LayerType", "CONSTANT QUANTIZE REDUCE ELEMENTWISE UNARY CONVOLUTION")
 DataType = IntEnum("DataType", "FLOAT HALF UINT8")
 ReduceOperation = IntEnum("ReduceOperation", "SUM MAX AVG PROD")
+AllocationStrategy = IntEnum("AllocationStrategy", "STATIC ON_PROFILE_CHANGE USER_MANAGED")
 ElementWiseOperation = IntEnum("ElementWiseOperation", "SUM PROD MAX SUB DIV POW")
 
 
@@ -97,7 +98,8 @@ class FakeConfig:
         self.flags = {"TF32"}
         self.workspace = 0
         self.sources: int | None = None
-        self.shape: tuple[int, ...] = ()
+        self.profiles: list[tuple[tuple[int, ...], ...]] = []
+        """Smallest, usual and largest shape of the input, each."""
         self.progress_monitor: Any = None
         self.timing = b""
 
@@ -117,9 +119,10 @@ class FakeConfig:
         """See TensorRT."""
         self.flags.discard(flag.name)
 
-    def add_optimization_profile(self, profile: Any) -> None:
+    def add_optimization_profile(self, profile: Any) -> int:
         """See TensorRT."""
-        self.shape = profile.shape
+        self.profiles.append(profile.shapes)
+        return len(self.profiles) - 1
 
     def create_timing_cache(self, content: bytes) -> Any:
         """A damaged one is refused."""
@@ -157,11 +160,13 @@ class FakeBuilder:
         return FakeConfig(self._machine)
 
     def create_optimization_profile(self) -> Any:
-        """One shape: smallest, usual and largest."""
-        profile = SimpleNamespace(shape=())
+        """Smallest, usual and largest shape."""
+        profile = SimpleNamespace(shapes=())
 
         def set_shape(name: str, least: Any, usual: Any, most: Any) -> None:
-            profile.shape = usual
+            if not all(low <= mid <= high for low, mid, high in zip(least, usual, most)):  # noqa: B905
+                raise ValueError("a profile's shapes must ascend")
+            profile.shapes = least, usual, most
 
         profile.set_shape = set_shape
         return profile
@@ -176,7 +181,7 @@ class FakeBuilder:
         if config.progress_monitor is not None and not _told(config.progress_monitor):
             return None
         precision = "int8" if b"QuantizeLinear" in network.model else config.precision
-        header = {"version": machine.version, "precision": precision, "shape": config.shape}
+        header = {"version": machine.version, "precision": precision, "profiles": config.profiles}
         return self._magic + json.dumps(header).encode() + b"\n" + network.model
 
 
@@ -243,4 +248,5 @@ def builder_module(machine: FakeMachine, magic: bytes) -> Any:
     )
     if major >= 10:
         module.IProgressMonitor = FakeMonitor
+        module.ExecutionContextAllocationStrategy = AllocationStrategy
     return module

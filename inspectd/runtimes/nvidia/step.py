@@ -1,190 +1,98 @@
-"""One picture on the GPU: copy in, engine, copy out, on one stream, captured into one CUDA graph.
+"""One batch size on the GPU: copy in, engine, copy out, on one stream, captured into a CUDA graph.
+
+A step has an execution context of its own, whose shape never changes: a captured graph holds good
+only for the shape that its context had, and for as long as nobody touches that context.
 
 All of it is to be called with the GPU's context current; see `Vendor.current`.
 """
 
 from __future__ import annotations
 
-import contextlib
-import traceback
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from inspectd.core.errors import InferenceError, RuntimeUnavailableError
-from inspectd.core.records import ImageArray, MapArray
 from inspectd.runtimes.nvidia.vendor import Vendor
 
-NUMPY_TYPES = {"FLOAT": np.float32, "HALF": np.float16, "UINT8": np.uint8}
-"""Names of TensorRT's types that the graph's inputs and outputs may have."""
-NON_BLOCKING = 1
-"""CU_STREAM_NON_BLOCKING."""
-MIB = 2**20
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One of the graph's inputs and outputs, with room for the largest batch."""
+
+    name: str
+    host: npt.NDArray[Any]
+    """Pinned, (B, ...)."""
+    device: Any
+    """The GPU's memory."""
 
 
 class Step:
-    """Engine, buffers, stream and graph of one model. `close` gives all of it back."""
+    """So many pictures at once; the first so many of each tensor. `close` gives the graph back."""
 
     def __init__(
-        self, vendor: Vendor, plan: bytes, names: tuple[str, str, str], size: tuple[int, int]
+        self, vendor: Vendor, execution: Any, stream: Any, tensors: tuple[Tensor, ...], count: int
     ) -> None:
-        """`names` are those of picture, map and score; `size` is the picture's (H, W).
-
-        Raises:
-            RuntimeUnavailableError: the engine can't be loaded here; nothing is left behind.
-        """
+        """`execution` has its shape and addresses already; `tensors` begin with the pictures."""
         self._vendor = vendor
-        self._names = names
-        self._release: list[Callable[[], object]] = []
-        """What gives back what was made, oldest first."""
-        self._host: dict[str, npt.NDArray[Any]] = {}
-        self._device: dict[str, Any] = {}
-        self._engine: Any = None
-        self._execution: Any = None
-        self._stream: Any = None
+        self._execution = execution
+        self._stream = stream
+        self._input, *self._results = tensors
+        self._count = count
         self._graph: Any = None
-        try:
-            self._load(plan)
-            self._allocate(size)
-            self._warm_up()
-        except BaseException as error:
-            # What the failed calls still hold must go now, under the current context: see `vendor`.
-            traceback.clear_frames(error.__traceback__)
-            self.close()
-            raise
+        self._graph_stream: Any = None
 
     @property
     def is_captured(self) -> bool:
-        """Whether pictures run as one CUDA graph."""
+        """Whether it runs as one CUDA graph."""
         return self._graph is not None
 
-    def run(self, image: ImageArray) -> tuple[MapArray, float]:
-        """(H, W, 3) uint8 to the map (H, W) and the score."""
-        picture, anomaly_map, score = (self._host[name] for name in self._names)
-        if image.dtype != np.uint8 or image.shape != picture.shape[1:]:
-            raise InferenceError(
-                f"the picture is {image.dtype} {image.shape}, the engine takes uint8 "
-                f"{picture.shape[1:]}"
-            )
-        np.copyto(picture[0], image)
-        self.run_again()
-        return np.array(anomaly_map[0], np.float32), float(score[0])
-
-    def run_again(self) -> None:
-        """The picture that is there already."""
+    def run(self) -> None:
+        """Scores the pictures that are in the host's memory; returns when the results are there."""
         if self._graph is None:
             self._enqueue()
         else:
             self._call(self._vendor.graphs.cuGraphLaunch(self._graph, self._graph_stream))
         self._stream.synchronize()
 
-    def close(self) -> None:
-        """Gives everything back; the newest first. On a lost GPU there is nothing to give back."""
-        if self._stream is not None:
-            self._release.append(self._stream.synchronize)  # a copy may be under way
-        self._graph = None
-        while self._release:
-            with contextlib.suppress(Exception):  # the rest must be given back all the same
-                self._release.pop()()
-        self._host.clear()
-        self._device.clear()
-
-    def _load(self, plan: bytes) -> None:
-        vendor = self._vendor
-        vendor.log.kept.clear()
-        runtime = vendor.trt.Runtime(vendor.log)
-        engine = None if runtime is None else runtime.deserialize_cuda_engine(plan)
-        if engine is None:
-            raise RuntimeUnavailableError(f"TensorRT refuses the engine: {vendor.log.taken()}")
-        self._require_memory(engine)
-        execution = engine.create_execution_context()
-        if execution is None:
-            raise RuntimeUnavailableError(f"no execution context: {vendor.log.taken()}")
-        self._engine, self._execution = engine, execution
-        self._release.append(self._drop_engine)
-
-    def _drop_engine(self) -> None:
-        self._execution = None
-        self._engine = None
-
-    def _drop_stream(self) -> None:
-        self._stream = None
-
-    def _require_memory(self, engine: Any) -> None:
-        """TensorRT's own message on a full GPU comes late and doesn't say how much is missing."""
-        needed = getattr(engine, "device_memory_size_v2", None) or engine.device_memory_size
-        free, _ = self._vendor.cuda.mem_get_info()
-        if needed > free:
-            raise RuntimeUnavailableError(
-                f"out of memory: the engine works in {needed / MIB:.0f} MiB, "
-                f"{free / MIB:.0f} MiB are free"
-            )
-
-    def _allocate(self, size: tuple[int, int]) -> None:
-        cuda, engine = self._vendor.cuda, self._engine
-        # This stream doesn't wait for the default one, or a capture here would break a copy on that
-        # elsewhere; so what loading put on that must be done.
-        cuda.Context.synchronize()
-        self._stream = cuda.Stream(NON_BLOCKING)
-        self._release.append(self._drop_stream)
-        found = {engine.get_tensor_name(index) for index in range(engine.num_io_tensors)}
-        if found != set(self._names):
-            raise RuntimeUnavailableError(
-                f"the engine has {', '.join(sorted(found))}, not {', '.join(self._names)}"
-            )
-        shape = (1, *size, 3)
-        if not self._execution.set_input_shape(self._names[0], shape):
-            raise RuntimeUnavailableError(
-                f"the engine refuses a picture of {shape}: {self._vendor.log.taken()}"
-            )
-        for name in self._names:
-            self._buffer(name)
-
-    def _buffer(self, name: str) -> None:
-        """Pinned memory and device memory of one tensor."""
-        cuda = self._vendor.cuda
-        kind = self._engine.get_tensor_dtype(name).name
-        shape = tuple(self._execution.get_tensor_shape(name))
-        if kind not in NUMPY_TYPES or -1 in shape:
-            raise RuntimeUnavailableError(f"{name} is {kind} {shape}, which isn't handled")
-        host = cuda.pagelocked_empty(shape, NUMPY_TYPES[kind])
-        self._release.append(host.base.free)
-        host[...] = 0
-        device = cuda.mem_alloc(host.nbytes)
-        self._release.append(device.free)
-        self._execution.set_tensor_address(name, int(device))
-        self._host[name], self._device[name] = host, device
-
-    def _enqueue(self) -> None:
-        cuda = self._vendor.cuda
-        picture, *results = self._names
-        cuda.memcpy_htod_async(self._device[picture], self._host[picture], self._stream)
-        if not self._execution.execute_async_v3(self._stream.handle):
-            raise InferenceError(f"the engine failed: {self._vendor.log.taken()}")
-        for name in results:
-            cuda.memcpy_dtoh_async(self._host[name], self._device[name], self._stream)
-
-    def _warm_up(self) -> None:
+    def warm_up(self) -> None:
         """Runs once as it is, which sets up what a capture must not, then captures and compares."""
         rng = np.random.default_rng(0)
-        picture = self._host[self._names[0]]
-        picture[...] = rng.integers(0, 256, picture.shape, np.uint8)
-        self.run_again()
+        pictures = self._of(self._input)
+        pictures[...] = rng.integers(0, 256, pictures.shape, np.uint8)
+        self.run()
         if self._vendor.graphs is None:
             return
-        plain = [self._host[name].copy() for name in self._names[1:]]
+        plain = [self._of(tensor).copy() for tensor in self._results]
         self._capture()
-        for name in self._names[1:]:
-            self._host[name][...] = 0
-        self.run_again()
-        replayed = [self._host[name] for name in self._names[1:]]
-        if not all(map(_same, plain, replayed)):
+        for tensor in self._results:
+            self._of(tensor)[...] = 0
+        self.run()
+        if not all(map(_same, plain, map(self._of, self._results))):
             raise RuntimeUnavailableError(
                 "the CUDA graph gives other results than the engine by itself; report this, and "
                 "uninstall cuda-bindings to run without graphs"
             )
+
+    def close(self) -> None:
+        """Gives the graph back, and lets go of what others will give back after it."""
+        graph, self._graph = self._graph, None
+        self._execution = self._stream = self._graph_stream = None
+        if graph is not None:
+            self._vendor.graphs.cuGraphExecDestroy(graph)
+
+    def _of(self, tensor: Tensor) -> npt.NDArray[Any]:
+        return tensor.host[: self._count]
+
+    def _enqueue(self) -> None:
+        cuda = self._vendor.cuda
+        cuda.memcpy_htod_async(self._input.device, self._of(self._input), self._stream)
+        if not self._execution.execute_async_v3(self._stream.handle):
+            raise InferenceError(f"the engine failed: {self._vendor.log.taken()}")
+        for tensor in self._results:
+            cuda.memcpy_dtoh_async(self._of(tensor), tensor.device, self._stream)
 
     def _capture(self) -> None:
         driver = self._vendor.graphs
@@ -200,7 +108,6 @@ class Step:
             instance = self._call(driver.cuGraphInstantiate(graph, 0))
         finally:
             self._call(driver.cuGraphDestroy(graph))
-        self._release.append(lambda: driver.cuGraphExecDestroy(instance))
         self._graph, self._graph_stream = instance, stream
 
     def _call(self, result: tuple[Any, ...]) -> Any:
