@@ -14,11 +14,13 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 
-from inspectd.core.errors import DatasetError
+from inspectd.core.errors import DatasetError, ImageSizeError
 from inspectd.core.images import SUFFIXES, list_images, read_image
+from inspectd.core.preprocess import Preprocessing, prepare
 from inspectd.core.records import ImageArray, MaskArray
 
 GOOD = "good"
@@ -144,6 +146,29 @@ def _samples(root: Path) -> list[Sample]:
         if kind.is_dir() and kind.name not in (MASKS, TEST) and not kind.name.startswith(".")
         for path in list_images(kind)
     ]
+
+
+class PreparedImages(Sequence[ImageArray]):
+    """Pictures on disk that are read and prepared one at a time; (H, W, 3) uint8 RGB each."""
+
+    def __init__(self, paths: Sequence[Path], preprocessing: Preprocessing) -> None:
+        self.paths = paths
+        self.preprocessing = preprocessing
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @overload
+    def __getitem__(self, index: int) -> ImageArray: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[ImageArray]: ...
+    def __getitem__(self, index: int | slice) -> ImageArray | Sequence[ImageArray]:
+        if isinstance(index, slice):
+            return PreparedImages(self.paths[index], self.preprocessing)
+        try:
+            return prepare(read_image(self.paths[index]), self.preprocessing)
+        except ImageSizeError as error:
+            raise DatasetError(f"{self.paths[index]}: {error}") from error
 
 
 def refuse_identical(images: Sequence[ImageArray]) -> None:
