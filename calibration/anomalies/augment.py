@@ -101,6 +101,18 @@ def shuffled(image: ImageArray, rng: np.random.Generator) -> ImageArray:
     return whole.reshape(tall * GRID, wide * GRID, 3)[:height, :width]
 
 
+def is_grey(image: ImageArray) -> bool:
+    """Whether the three channels are the same, as of a grey camera."""
+    red, green, blue = cv2.split(image)
+    return np.array_equal(red, green) and np.array_equal(green, blue)
+
+
+def as_grey(image: ImageArray) -> ImageArray:
+    """(H, W, 3) with the same brightness in all channels."""
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    return np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB), np.uint8)
+
+
 def _mapped(image: ImageArray, table: npt.NDArray[np.generic]) -> ImageArray:
     return np.asarray(cv2.LUT(image, np.rint(table).astype(np.uint8)), np.uint8)
 

@@ -9,9 +9,10 @@ All three kinds end in `blend` (equations 4 and 6) and differ in the source A an
 - homologous: A is another good picture in other colours, cut into 8 x 8 cells and shuffled, M as
   before.
 
-Two departures. The paper binarises noise at a fixed level; here the level is a quantile inside the
-target area, so that M is never empty and its size is known. And the mask marks only what visibly
-changed: a defect that can't be seen teaches nothing and spoils a threshold.
+Three departures. The paper binarises noise at a fixed level; here the level is a quantile inside
+the target area, so that M is never empty and its size is known. The mask marks only what visibly
+changed: a defect that can't be seen teaches nothing and spoils a threshold. And a texture on a
+grey picture is grey: a grey camera sees no colour, so a coloured defect would be too easy.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import cv2
 import numpy as np
 
 from calibration.anomalies.areas import foreground, target_area
-from calibration.anomalies.augment import augment_colours, moved, shuffled
+from calibration.anomalies.augment import as_grey, augment_colours, is_grey, moved, shuffled
 from calibration.anomalies.blend import blend, spot, visible_change
 from calibration.anomalies.noise import perlin
 from calibration.anomalies.records import TRAINING, Kind, SeenDefect, SimulatedDefect, Style
@@ -45,7 +46,7 @@ class AnomalyGenerator:
 
     A sample depends on the seed, its index and its kind only, not on the samples before it: workers
     may share the indexes among them as they like. Nothing in it changes, so it can be copied to
-    other processes.
+    other processes; there ``cv2.setNumThreads(1)`` pays, for the pictures are small.
     """
 
     good: Sequence[ImageArray]
@@ -145,6 +146,7 @@ class AnomalyGenerator:
 
     def _source(self, kind: Kind, image: ImageArray, rng: np.random.Generator) -> ImageArray:
         if kind is Kind.HETEROLOGOUS:
-            return augment_colours(self.textures.draw(image, rng), rng)
+            texture = self.textures.draw(image, rng)
+            return augment_colours(as_grey(texture) if is_grey(image) else texture, rng)
         other = self.good[int(rng.integers(len(self.good)))]
         return shuffled(augment_colours(other, rng), rng)

@@ -151,3 +151,15 @@ def test_textures_are_the_source(generator: AnomalyGenerator) -> None:
     for kind, is_same in ((Kind.HETEROLOGOUS, False), (Kind.HOMOLOGOUS, True)):
         first, second = other.sample(0, kind), same.sample(0, kind)
         assert np.array_equal(first.image, second.image) is is_same
+
+
+@pytest.mark.parametrize(("name", "is_coloured"), [("black", False), ("part", True)])
+def test_a_grey_picture_gets_grey_textures(
+    pictures: dict[str, np.ndarray], name: str, is_coloured: bool
+) -> None:
+    """What a grey camera saw has no colour afterwards; a coloured picture may get some."""
+    made = AnomalyGenerator([pictures[name]])
+    defects = [made.sample(index, Kind.HETEROLOGOUS) for index in range(8)]
+    spreads = [np.ptp(one.image[one.mask > 0].astype(int), axis=1).max() for one in defects]
+    assert bool(max(spreads) > 30) is is_coloured
+    assert is_coloured or max(spreads) == 0
