@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import monotonic
-from typing import overload
 
 import cv2
 import numpy as np
@@ -22,6 +21,7 @@ import torch
 import inspectd
 from calibration.backbones import Backbone
 from calibration.dataset import (
+    PreparedImages,
     Sample,
     digest_of,
     find_good,
@@ -32,20 +32,23 @@ from calibration.dataset import (
 from calibration.evaluate import (
     Scored,
     arrays,
-    maps_and_masks,
     pixel_figures,
-    score_one,
-    score_samples,
 )
 from calibration.gallery import Exhibit, Gallery, draw_gallery, worst, write_gallery
 from calibration.graph import ScoringGraph, export_onnx
+from calibration.holdout import (
+    Holdout,
+    compared,
+    holdout_scores,
+    real_holdout,
+    simulated_beside,
+    simulated_holdout,
+)
 from calibration.metrics import auroc
 from calibration.policies import GOOD_ONLY, Choice, check, choose, require_support
 from calibration.report import CASES, CalibrationReport, choose_cases, render_calibration_report
 from calibration.rethreshold import revision_digest
 from calibration.scorers import Report, Scorer
-from calibration.simulate import simulate_defect
-from calibration.thresholds import pixel_f1_threshold
 from inspectd.core.bundle import (
     MODEL,
     REPORT,
@@ -62,11 +65,11 @@ from inspectd.core.bundle import (
     write_manifest,
 )
 from inspectd.core.contracts import Runtime
-from inspectd.core.errors import BundleError, DatasetError, ImageSizeError
-from inspectd.core.holdout import HoldoutPicture, HoldoutScores, write_holdout
-from inspectd.core.images import image_size, read_image
-from inspectd.core.preprocess import Preprocessing, prepare
-from inspectd.core.records import ImageArray, Threshold
+from inspectd.core.errors import BundleError
+from inspectd.core.holdout import HoldoutScores, write_holdout
+from inspectd.core.images import image_size
+from inspectd.core.preprocess import Preprocessing
+from inspectd.core.records import Threshold
 from inspectd.core.store import ProductStore
 from inspectd.runtimes import open_runtime
 
@@ -97,38 +100,6 @@ class Request:
     runtime: str = "auto"
     threads: int = 0
     policy: PolicyPart = F1
-
-
-@dataclass(frozen=True, slots=True)
-class Holdout:
-    """The scored hold-out set."""
-
-    scored: tuple[Scored, ...]
-    basis: str
-    """`real` or `simulated` defects."""
-
-
-class PreparedImages(Sequence[ImageArray]):
-    """Pictures on disk that are read and prepared one at a time; (H, W, 3) uint8 RGB each."""
-
-    def __init__(self, paths: Sequence[Path], preprocessing: Preprocessing) -> None:
-        self.paths = paths
-        self.preprocessing = preprocessing
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    @overload
-    def __getitem__(self, index: int) -> ImageArray: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[ImageArray]: ...
-    def __getitem__(self, index: int | slice) -> ImageArray | Sequence[ImageArray]:
-        if isinstance(index, slice):
-            return PreparedImages(self.paths[index], self.preprocessing)
-        try:
-            return prepare(read_image(self.paths[index]), self.preprocessing)
-        except ImageSizeError as error:
-            raise DatasetError(f"{self.paths[index]}: {error}") from error
 
 
 def calibrate(
@@ -165,6 +136,7 @@ def calibrate(
         target = Graph(folder / MODEL, request.crop)
         with open_runtime(target, request.runtime, request.threads) as runtime:
             holdout = _score_holdout(request, samples, preprocessing, runtime, report)
+            beside = simulated_beside(holdout, request.policy, runtime, request.seed, report)
             runtime_name = runtime.name
         report("checking and writing the revision", 0, 1)
         golden = choose_golden(holdout.scored)
@@ -172,9 +144,11 @@ def calibrate(
         scores = holdout_scores(holdout)
         choice = choose(request.policy, scores)
         threshold = choice.threshold
+        comparison, figures = compared(beside, threshold.image, holdout)
         facts = {
             **_facts(request, scorer, backbone, train_paths),
             **fitted.facts,
+            **comparison,
             "runtime of the threshold": runtime_name,
             "torch against runtime": f"at most {worst:.1e} apart in score",
             "calibrated in": f"{monotonic() - started:.0f} s",
@@ -205,7 +179,7 @@ def calibrate(
             threshold=ThresholdPart.model_validate(asdict(threshold)),
             policy=choice.policy,
             remarks=remarks,
-            metrics=_metrics(holdout),
+            metrics={**_metrics(holdout), **figures},
             dataset=_dataset(train_paths, holdout, sizes),
             golden=goldens,
             golden_tolerance=GOLDEN_TOLERANCE,
@@ -233,48 +207,6 @@ def split_good(good: list[Path], request: Request) -> tuple[list[Path], list[Pat
     kept = set(rng.choice(len(good), count, replace=False).tolist())
     train = [path for index, path in enumerate(good) if index not in kept]
     return train, [good[index] for index in sorted(kept)]
-
-
-def simulated_holdout(
-    held_back: Sequence[Sample],
-    preprocessing: Preprocessing,
-    runtime: Runtime,
-    seed: int,
-    report: Report,
-) -> list[Scored]:
-    """Scores kept-apart good pictures, each as it is and with a simulated defect.
-
-    As many defects as good parts: with many more, failing everything has the highest F1.
-    """
-    rng = np.random.default_rng(seed)
-    images = PreparedImages([sample.path for sample in held_back], preprocessing)
-    scored: list[Scored] = []
-    clean = np.zeros(preprocessing.crop, dtype=np.uint8)
-    for index, sample in enumerate(held_back):
-        image = images[index]
-        scored.append(score_one(sample.name, "good", image, clean, runtime))
-        defect = simulate_defect(image, rng)
-        name = f"simulated/{sample.path.name}"
-        scored.append(score_one(name, "simulated", defect.image, defect.mask, runtime))
-        report("scoring the hold-out set", index + 1, len(held_back))
-    return scored
-
-
-def holdout_scores(holdout: Holdout) -> HoldoutScores:
-    """What a threshold is chosen on, now and later, without pictures and maps."""
-    return HoldoutScores(
-        pictures=tuple(
-            HoldoutPicture(
-                name=one.name,
-                label=one.label,
-                origin="simulated" if one.is_defect and holdout.basis == "simulated" else "real",
-                score=one.score,
-                peak=float(one.anomaly_map.max()),
-            )
-            for one in holdout.scored
-        ),
-        pixel_f1=pixel_f1_threshold(*maps_and_masks(holdout.scored)),
-    )
 
 
 def choose_golden(scored: Sequence[Scored]) -> list[Scored]:
@@ -331,15 +263,8 @@ def _score_holdout(
     report: Report,
 ) -> Holdout:
     if request.holdout is None:
-        scored = simulated_holdout(samples, preprocessing, runtime, request.seed, report)
-        return Holdout(tuple(scored), "simulated")
-    scored = score_samples(
-        samples,
-        preprocessing,
-        runtime,
-        lambda done, total: report("scoring the hold-out set", done, total),
-    )
-    return Holdout(tuple(scored), "real")
+        return simulated_holdout(samples, preprocessing, runtime, request.seed, report)
+    return real_holdout(samples, preprocessing, runtime, report)
 
 
 def _source_sizes(paths: Sequence[Path], report: Report) -> list[tuple[int, int]]:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,7 +29,7 @@ from inspectd.core.bundle import (
     sha256_of,
     write_manifest,
 )
-from inspectd.core.holdout import HoldoutScores, write_holdout
+from inspectd.core.holdout import SIMULATED, HoldoutScores, write_holdout
 from inspectd.core.preprocess import Preprocessing
 from inspectd.core.records import Threshold
 from inspectd.core.store import ProductStore
@@ -70,6 +71,7 @@ def rethreshold(
             "policy": choice.policy,
             "parent": manifest.revision,
             "remarks": remarks,
+            "metrics": _without_comparison(manifest.metrics),
             "files": {**known, **fresh},
         }
         write_manifest(folder, manifest.model_copy(update=update))
@@ -86,6 +88,11 @@ def revision_digest(model: str, threshold: Threshold, preprocessing: Preprocessi
     """
     text = json.dumps([asdict(threshold), preprocessing.model_dump(mode="json")], sort_keys=True)
     return hashlib.sha256((model + text).encode()).hexdigest()
+
+
+def _without_comparison(metrics: Mapping[str, float]) -> dict[str, float]:
+    """What was measured of a threshold from simulated defects was of the parent's policy."""
+    return {name: value for name, value in metrics.items() if not name.startswith(SIMULATED)}
 
 
 def _share(source: Path, target: Path) -> None:

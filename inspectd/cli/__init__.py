@@ -14,6 +14,7 @@ import typer
 
 import inspectd
 from inspectd.cli import (
+    anomalies,
     build,
     calibrate,
     camera,
@@ -49,6 +50,7 @@ COMMANDS: tuple[tuple[str, Callable[..., Any], tuple[str, ...]], ...] = (
 GROUPS: tuple[tuple[str, typer.Typer], ...] = (
     ("product", product.app),
     ("camera", camera.app),
+    ("anomalies", anomalies.app),
     ("command", command.app),
 )
 """Commands that have commands of their own."""

@@ -361,7 +361,14 @@ def _table(bundle: Bundle) -> Table:
     for key, name in METRICS.items():
         if key in metrics:
             table.add_row(name, f"{metrics[key]:.3f}")
+    if SIMULATED_THRESHOLD in metrics:
+        f1 = f"F1 {metrics['simulated_f1']:.3f} on the real ones"
+        table.add_row("by simulated defects", f"{metrics[SIMULATED_THRESHOLD]:.6g}, {f1}")
     return table
+
+
+SIMULATED_THRESHOLD = "simulated_threshold"
+"""Key of a manifest's metrics where real defects were compared with simulated ones."""
 
 
 METRICS = {

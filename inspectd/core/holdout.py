@@ -20,6 +20,9 @@ from inspectd.core.errors import BundleError
 
 GOOD = "good"
 """The label of a part without a defect; every other label is a kind of defect."""
+SIMULATED = "simulated_"
+"""What the names of those figures in a manifest's metrics begin with that compare a threshold from
+simulated defects with the one from real ones."""
 REMEDY = "; calibrate the product anew to have them stored"
 
 

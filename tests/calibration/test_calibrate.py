@@ -122,6 +122,18 @@ def test_real_defects_are_said_to_be_real(tiny_store: ProductStore) -> None:
     assert {"image_auroc", "pixel_auroc", "pixel_ap", "aupro"} <= set(manifest.metrics)
 
 
+def test_real_defects_are_compared_with_simulated_ones(tiny_store: ProductStore) -> None:
+    """Manifest and report have the threshold that simulated defects alone would have given."""
+    bundle = tiny_store.open("tiny")
+    metrics = bundle.manifest.metrics
+    assert metrics["simulated_defects"] == 4
+    assert 0 <= metrics["simulated_escapes"] <= 4
+    page = (bundle.path / "report.html").read_text()
+    assert f"{metrics['simulated_threshold']:.6g}; on the real hold-out set F1" in page
+    assert "threshold from real defects" in page
+    assert not any("simulated" in remark for remark in bundle.manifest.remarks)
+
+
 def test_simulated_defects_are_said_to_be_simulated(simulated: Calibrated) -> None:
     """Without a hold-out folder good parts are kept apart and the result says so in words."""
     manifest = simulated.bundle.manifest
@@ -130,6 +142,7 @@ def test_simulated_defects_are_said_to_be_simulated(simulated: Calibrated) -> No
     assert manifest.dataset.n_holdout_defect == 2
     assert any("rests on simulated defects" in remark for remark in manifest.remarks)
     assert "rests on simulated defects" in (simulated.bundle.path / "report.html").read_text()
+    assert not any(name.startswith("simulated_") for name in manifest.metrics)
 
 
 def test_the_holdout_scores_are_kept(simulated: Calibrated) -> None:

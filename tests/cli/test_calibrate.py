@@ -25,7 +25,8 @@ KEYS = {
     "product", "revision", "path", "report", "threshold", "pixel_threshold", "basis", "f1",
     "review_below", "policy", "promise", "precision", "recall", "escapes", "overkill", "n_good",
     "n_defect", "image_auroc",
-    "pixel_auroc", "pixel_ap", "aupro", "runtime", "remarks", "seconds",
+    "pixel_auroc", "pixel_ap", "aupro", "runtime", "remarks", "seconds", "simulated_threshold",
+    "simulated_defects", "simulated_f1", "simulated_escapes", "simulated_overkill",
 }  # fmt: skip
 HANGS = """
 import sys, time
@@ -62,6 +63,7 @@ def test_real_defects(calibrated: tuple[Path, Result]) -> None:
     for text in ("threshold", "F1", "escapes", "overkill", "AUROC", "rests on real defects"):
         assert text in result.stdout
     assert str(store.open("flange").path / "report.html") in result.stdout
+    assert "by simulated defects" in result.stdout
     assert "inspectd evaluate --product flange" in result.stdout
     assert "inspectd run" in result.stdout
 

@@ -17,7 +17,7 @@ from rich.console import Console
 from typer.testing import Result
 
 import inspectd
-from inspectd.cli import COMMANDS, options, output, product
+from inspectd.cli import COMMANDS, anomalies, options, output, product
 from inspectd.core.errors import ConfigError
 from inspectd.runtimes import CHOICES
 
@@ -27,6 +27,8 @@ NAMES = [
     *((name,) for name, _, _ in COMMANDS),
     ("product",),
     *(("product", name) for name, _, _ in product.COMMANDS),
+    ("anomalies",),
+    *(("anomalies", name) for name, _, _ in anomalies.COMMANDS),
 ]
 
 

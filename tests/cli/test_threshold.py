@@ -88,6 +88,9 @@ def test_a_new_threshold_is_a_new_revision_of_the_same_model(
     assert made.manifest.files[MODEL] == parent.manifest.files[MODEL]
     assert (made.path / MODEL).stat().st_ino == (parent.path / MODEL).stat().st_ino
     assert made.manifest.golden == parent.manifest.golden
+    of_policy = {name for name in parent.manifest.metrics if name.startswith("simulated_")}
+    assert made.manifest.metrics.keys() == parent.manifest.metrics.keys() - of_policy
+    assert of_policy
     assert made.threshold.policy == "max-escapes"
     assert made.threshold.image < parent.threshold.image
     assert made.manifest.policy is not None
