@@ -1,0 +1,272 @@
+"""The process in which one contender lives: its memory, threads and crashes are its own.
+
+The host sends a request, the worker answers with what the request's `run` gives, or with a
+`Failure`. A picture's latency is taken here, so that pipes are outside of it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from itertools import cycle
+from multiprocessing.connection import Connection
+from pathlib import Path
+from time import monotonic, perf_counter, sleep
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from inspectd.bench.contenders import Contender
+from inspectd.bench.machine import device_memory
+from inspectd.core.bundle import Graph
+from inspectd.core.contracts import Runtime, Warmable
+from inspectd.core.errors import InspectdError
+from inspectd.core.records import ImageArray
+
+KEEP_WARM_S = 0.2
+"""Between two calls of `Warmable.keep_warm` while no part comes, as in the daemon."""
+WARM_UP = 3
+"""Pictures before anything is measured."""
+MIB = 2**20
+
+
+@runtime_checkable
+class _Captured(Protocol):
+    is_captured: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a request came to nothing."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A contender that is open."""
+
+    label: str
+    """The runtime's own name."""
+    rounding: float
+    is_captured: bool
+    """Whether a picture runs as one CUDA graph."""
+    load_s: float
+    """From a process that has nothing of it to a runtime that is entered, packages included."""
+    first_ms: float
+    """The first picture, which may still compile or allocate."""
+    resident_mib: float
+    """Of the process, after a few pictures."""
+    before_mib: float
+    """Of the process, before the runtime's packages were imported."""
+    device_mib: float | None
+    """By which the GPU's used memory grew; None without one."""
+
+
+class Bench:
+    """An entered runtime and the pictures that it is given in turn."""
+
+    def __init__(self, contender: Contender, threads: int, pictures: Sequence[ImageArray]) -> None:
+        self.contender = contender
+        self.threads = threads
+        self.pictures = pictures
+        self._next = cycle(pictures)
+        self._runtime: Runtime | None = None
+
+    def load(self) -> Loaded:
+        """Opens the contender, and lets it run in."""
+        before, device = resident_mib(), device_memory()
+        started = perf_counter()
+        runtime = self.contender.open(self.contender.graph, self.threads)
+        self._runtime = runtime.__enter__()
+        load_s = perf_counter() - started
+        first_ms = self.picture()
+        for _ in range(WARM_UP):
+            self.picture()
+        after = device_memory()
+        return Loaded(
+            label=runtime.name,
+            rounding=runtime.rounding,
+            is_captured=isinstance(runtime, _Captured) and runtime.is_captured,
+            load_s=load_s,
+            first_ms=first_ms,
+            resident_mib=resident_mib(),
+            before_mib=before,
+            device_mib=None if device is None or after is None else (after - device) / MIB,
+        )
+
+    @property
+    def runtime(self) -> Runtime:
+        """The entered runtime."""
+        if self._runtime is None:
+            raise InspectdError("the contender isn't loaded")
+        return self._runtime
+
+    def picture(self) -> float:
+        """Scores the next picture; milliseconds."""
+        image = next(self._next)
+        started = perf_counter()
+        self.runtime.infer(image)
+        return (perf_counter() - started) * 1e3
+
+    def close(self) -> None:
+        """Leaves the runtime."""
+        runtime, self._runtime = self._runtime, None
+        if runtime is not None:
+            runtime.__exit__(None, None, None)
+
+
+class Request(Protocol):
+    """What a worker can be asked."""
+
+    def run(self, bench: Bench) -> Any:
+        """The answer; anything that can be pickled."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class BackToBack:
+    """Pictures one after the other; the first isn't counted: others had the caches."""
+
+    seconds: float
+    least: int = 3
+
+    def run(self, bench: Bench) -> list[float]:
+        """Milliseconds each."""
+        bench.picture()
+        found: list[float] = []
+        end = monotonic() + self.seconds
+        while len(found) < self.least or monotonic() < end:
+            found.append(bench.picture())
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """What came of a turn at the line's cadence, milliseconds from the instant a part was due."""
+
+    first: float | None
+    """After the stand-still; None where there was none."""
+    others: list[float]
+
+
+@dataclass(frozen=True, slots=True)
+class AtCadence:
+    """Parts at fixed instants; the first isn't counted, and after it the line may stand still."""
+
+    interval_s: float
+    count: int
+    gap_s: float = 0.0
+
+    def run(self, bench: Bench) -> Beat:
+        """A part that waits for the one before it is late, and counts so."""
+        bench.picture()
+        due = monotonic() + max(self.gap_s, self.interval_s)
+        first = _when_due(bench, due) if self.gap_s else None
+        started = due if self.gap_s else due - self.interval_s
+        others = [
+            _when_due(bench, started + (index + 1) * self.interval_s) for index in range(self.count)
+        ]
+        return Beat(first, others)
+
+
+def _when_due(bench: Bench, due: float) -> float:
+    """Waits as the daemon does, then scores a picture; milliseconds since it was due."""
+    while (left := due - monotonic()) > 0:
+        sleep(min(left, KEEP_WARM_S))
+        if monotonic() < due and isinstance(bench.runtime, Warmable):
+            bench.runtime.keep_warm()
+    bench.picture()
+    return (monotonic() - due) * 1e3
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Every picture's score, once."""
+
+    def run(self, bench: Bench) -> list[float]:
+        """In the pictures' order."""
+        return [bench.runtime.infer(image).score for image in bench.pictures]
+
+
+@dataclass(frozen=True, slots=True)
+class Peak:
+    """The most memory that the process ever held."""
+
+    def run(self, bench: Bench) -> float:
+        """MiB."""
+        return peak_mib()
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """How fast the contender's precision multiplies matrices; it is closed for that."""
+
+    probe: Graph
+    flops: int
+    """Of one picture through the probe."""
+    seconds: float
+    least: int = 3
+
+    def run(self, bench: Bench) -> float:
+        """FLOP/s of the fastest run: what the machine can, not what it did while disturbed."""
+        bench.close()
+        best = float("inf")
+        image = np.full((*self.probe.size, 3), 127, np.uint8)
+        with bench.contender.open(self.probe, bench.threads) as runtime:
+            runtime.infer(image)
+            end, done = monotonic() + self.seconds, 0
+            while done < self.least or monotonic() < end:
+                started = perf_counter()
+                runtime.infer(image)
+                best = min(best, perf_counter() - started)
+                done += 1
+        return self.flops / best
+
+
+def serve(
+    connection: Connection, contender: Contender, threads: int, pictures: Sequence[ImageArray]
+) -> None:
+    """Loads, and answers until the host hangs up: the process's main function."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C strikes the group; the host ends us
+    # Threads of OpenMP (torch's) would spin while they wait: on a busy machine that costs a hundred
+    # times the work, and it would disturb whoever comes next. ONNX Runtime's don't spin here either.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    bench = Bench(contender, threads, pictures)
+    try:
+        connection.send(_answered(bench.load))
+        with suppress(EOFError):
+            while True:
+                request: Request = connection.recv()
+                connection.send(_answered(partial(request.run, bench)))
+        bench.close()
+    except BrokenPipeError:
+        pass  # the host is gone
+    connection.close()
+
+
+def _answered(work: Callable[[], Any]) -> Any:
+    try:
+        return work()
+    except ImportError as error:
+        return Failure(f"{error.name or error} isn't installed; inspectd doctor says what to do")
+    except (InspectdError, OSError, ValueError) as error:
+        return Failure(" ".join(str(error).split()))
+
+
+def resident_mib() -> float:
+    """Memory that this process holds now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGESIZE") / MIB
+
+
+def peak_mib() -> float:
+    """The most that it ever held."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    return resident_mib()
