@@ -143,8 +143,10 @@ class EagerRuntime:
     is_captured = False
 
     def __init__(self, graph: Graph, threads: int, device: str, precision: str) -> None:
-        """Raises:
-        RuntimeUnavailableError: there is no GPU that torch could use.
+        """`device` is ``cpu`` or ``cuda``, `precision` fp32 or fp16.
+
+        Raises:
+            RuntimeUnavailableError: there is no GPU that torch could use.
         """
         if device == "cuda" and not torch.cuda.is_available():
             raise RuntimeUnavailableError(

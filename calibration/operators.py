@@ -165,7 +165,8 @@ def _filled(inputs: Tensors, attributes: Attributes) -> torch.Tensor:
 
 
 def _clipped(inputs: Tensors, attributes: Attributes) -> torch.Tensor:
-    x, *bounds = inputs
+    x: torch.Tensor = inputs[0]
+    bounds = inputs[1:]
     low = bounds[0] if bounds else None
     high = bounds[1] if len(bounds) > 1 else None
     return torch.clamp(x, low, high) if low is not None or high is not None else x

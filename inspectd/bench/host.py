@@ -32,8 +32,10 @@ class Worker:
         self.loaded: Loaded
 
     def __enter__(self) -> Self:
-        """Raises:
-        RuntimeUnavailableError: it can't run here; the message says why.
+        """Starts the process and waits until it has loaded.
+
+        Raises:
+            RuntimeUnavailableError: it can't run here; the message says why.
         """
         self._process.start()
         self._theirs.close()

@@ -233,8 +233,8 @@ def serve(
 ) -> None:
     """Loads, and answers until the host hangs up: the process's main function."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C strikes the group; the host ends us
-    # Threads of OpenMP (torch's) would spin while they wait: on a busy machine that costs a hundred
-    # times the work, and it would disturb whoever comes next. ONNX Runtime's don't spin here either.
+    # OpenMP's threads (torch's) would spin while they wait: on a busy machine that costs many times
+    # the work, and disturbs whoever comes next. ONNX Runtime's don't spin in our runtime either.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     bench = Bench(contender, threads, pictures)
     try:
