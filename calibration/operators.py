@@ -169,7 +169,10 @@ def _clipped(inputs: Tensors, attributes: Attributes) -> torch.Tensor:
     bounds = inputs[1:]
     low = bounds[0] if bounds else None
     high = bounds[1] if len(bounds) > 1 else None
-    return torch.clamp(x, low, high) if low is not None or high is not None else x
+    if low is None and high is None:
+        return x
+    clipped: torch.Tensor = torch.clamp(x, low, high)
+    return clipped
 
 
 def _length(x: torch.Tensor, dim: list[int], keepdim: bool) -> torch.Tensor:

@@ -23,8 +23,6 @@ from inspectd.runtimes import open_runtime
 REFERENCE = "onnxruntime"
 PAUSE_S = 0.05
 """Between two turns: threads of the one before may still spin for a moment."""
-RATE_S = 2.0
-"""Per contender, for the machine's rate."""
 
 Report = Callable[[str, int, int], None]
 """Called with (stage, steps done, steps in all)."""
@@ -78,6 +76,10 @@ class Probe:
     """Of one picture."""
 
 
+ProbeFor = Callable[[str], Probe | None]
+"""The probe for a runtime, by its name; None where there is none."""
+
+
 @dataclass(slots=True)
 class Samples:
     """What is known of one contender so far."""
@@ -91,7 +93,9 @@ class Samples:
     scores: list[float] = field(default_factory=list)
     peak_mib: float | None = None
     flops_per_s: float | None = None
-    """Of its precision, on the probe."""
+    """Of its precision, on the probe: the best of all rounds."""
+    is_weighable: bool = True
+    """Whether it runs the probe; an engine or a quantised model is of one graph only."""
     failure: str = ""
     """Why it dropped out; empty where it didn't."""
 
@@ -114,10 +118,10 @@ class Course:
 def measure(
     course: Course,
     contenders: Sequence[Contender],
-    probe_for: Callable[[str], Probe | None],
+    probe_for: ProbeFor,
     report: Report,
 ) -> None:
-    """Fills the course; `probe_for` gives the probe for a runtime's name, or None.
+    """Fills the course.
 
     Raises:
         RuntimeUnavailableError: not even the reference runs.
@@ -135,11 +139,7 @@ def measure(
         report("loading", len(contenders), len(contenders))
         for name, worker in workers.items():
             _score(worker, course.samples[name])
-        _rounds(course, workers, report)
-        for index, (name, worker) in enumerate(workers.items()):
-            report("the machine's rate", index, len(workers))
-            _weigh(worker, course.samples[name], probe_for(worker.loaded.label))
-        report("the machine's rate", len(workers), len(workers))
+        _rounds(course, workers, probe_for, report)
     course.is_complete = True
 
 
@@ -167,13 +167,17 @@ def _started(course: Course, contender: Contender) -> Worker | None:
 
 
 def _score(worker: Worker, samples: Samples) -> None:
+    """Scores, and then the most memory that it ever held: later it holds the probe, too."""
     try:
         samples.scores = worker.ask(Scores())
+        samples.peak_mib = worker.ask(Peak())
     except InferenceError as error:
         samples.failure = str(error)
 
 
-def _rounds(course: Course, workers: dict[str, Worker], report: Report) -> None:
+def _rounds(
+    course: Course, workers: dict[str, Worker], probe_for: ProbeFor, report: Report
+) -> None:
     plan, done = course.plan, 0
     for index, names in enumerate(plan.order(list(workers))):
         for name in names:
@@ -182,6 +186,7 @@ def _rounds(course: Course, workers: dict[str, Worker], report: Report) -> None:
             samples = course.samples[name]
             if not samples.failure:
                 _turn(workers[name], samples, plan, gap_s)
+                _weigh(workers[name], samples, probe_for(samples.loaded.label))
             done += 1
         course.rounds_done = index + 1
     report("measuring", done, plan.rounds * len(workers))
@@ -202,10 +207,11 @@ def _turn(worker: Worker, samples: Samples, plan: Plan, gap_s: float) -> None:
 
 
 def _weigh(worker: Worker, samples: Samples, probe: Probe | None) -> None:
-    """The most memory that it held, and the rate of its precision where it can run the probe."""
+    """The rate of its precision, once more; of a precision that nobody can tell it for, none."""
+    if probe is None or not samples.is_weighable:
+        return
     try:
-        samples.peak_mib = worker.ask(Peak())
-        if probe is not None:
-            samples.flops_per_s = worker.ask(Rate(probe.graph, probe.flops, RATE_S))
+        rate = worker.ask(Rate(probe.graph, probe.flops))
+        samples.flops_per_s = max(rate, samples.flops_per_s or 0.0)
     except InferenceError:
-        return  # an engine or a quantised model is of one graph only: others give the rate
+        samples.is_weighable = False

@@ -1,6 +1,6 @@
 """The compute floor: a model's arithmetic over the fastest rate that this machine has shown.
 
-The rate is that of large matrix products, taken in the same run by every contender in its own
+The rate is that of large matrix products, taken in every round by every contender in its own
 precision; the best one of a precision on a device counts for all. Nothing but fewer operations
 (Winograd's for 3 x 3 kernels) or another precision gets below it.
 """

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from inspectd.core.bundle import Bundle, Graph, ModelPart
-from inspectd.core.errors import ConfigError
+from inspectd.core.errors import BundleError, ConfigError
 from inspectd.core.records import ImageArray
 
 TOLERANCE = 1e-3
@@ -35,9 +35,15 @@ class Subject:
 
 
 def of_bundle(bundle: Bundle) -> Subject:
-    """A product's revision, on its golden pictures."""
+    """A product's revision, on its golden pictures.
+
+    Raises:
+        BundleError: it has none.
+    """
     manifest = bundle.manifest
     golden = list(bundle.golden_images())
+    if not golden:
+        raise BundleError(bundle.path, "has no golden picture to measure with; calibrate anew")
     return Subject(
         title=f"{manifest.product} {manifest.revision}",
         graph=bundle.graph,

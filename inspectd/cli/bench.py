@@ -244,7 +244,7 @@ def _report(
             note(f"{one.name} dropped out: {one.failure}", "bold red")
     show(rung.title)
     for sentence in rung.missing:
-        note(f"for the next rung is missing: {sentence}")
+        note(f"not shown for the next rung: {sentence}")
     before, after = context.load_average
     note(f"load average of the machine {before:.1f} before, {after:.1f} after")
     write_json(json_file, as_json(course, context, rung))

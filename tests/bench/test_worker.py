@@ -115,9 +115,10 @@ def test_a_process_of_its_own(tiny_store: ProductStore) -> None:
         expected = [part.score for part, _ in golden]
         assert worker.ask(Scores()) == pytest.approx(expected, abs=1e-4)
         assert worker.ask(Peak()) >= worker.loaded.resident_mib - 1
-        assert len(worker.ask(BackToBack(0.0, 2))) == 2
         with pytest.raises(InferenceError, match=r"absent\.onnx"):
-            worker.ask(Rate(Graph(Path("absent.onnx"), (32, 32)), 1, 0.0))
+            worker.ask(Rate(Graph(Path("absent.onnx"), (32, 32)), 1))
+        assert len(worker.ask(BackToBack(0.0, 2))) == 2
+        assert worker.ask(Rate(bundle.graph, 1_000_000)) > 0
     assert _is_gone(process)
 
 

@@ -12,26 +12,27 @@ import cv2
 import pytest
 from typer.testing import Result
 
+from calibration.synthetic import ProbeSize
 from inspectd.bench import course
 from inspectd.core.errors import RuntimeUnavailableError
 from inspectd.runtimes.nvidia import driver
 
 Invoke = Callable[..., Result]
 SHORT = (
-    *("--seconds", "0.2", "--rounds", "2", "--rate", "50"),
+    *("--seconds", "0.1", "--rounds", "2", "--rate", "100"),
     *("--gaps", "1", "--gap", "0.05", "--threads", "1"),
 )
 
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No GPU, and no long look at the machine's rate."""
+    """No GPU, and small matrices to tell the machine's rate."""
 
     def missing() -> None:
         raise RuntimeUnavailableError("no NVIDIA driver (in this test)")
 
     monkeypatch.setattr(driver, "probe", missing)
-    monkeypatch.setattr(course, "RATE_S", 0.0)
+    monkeypatch.setattr("calibration.synthetic.CPU_PROBE", ProbeSize(32, 32))
 
 
 def test_a_product(invoke: Invoke, state: Path, tmp_path: Path) -> None:
@@ -55,7 +56,7 @@ def test_a_product(invoke: Invoke, state: Path, tmp_path: Path) -> None:
     assert [one["name"] for one in content["contenders"]] == ["onnxruntime", "torch-cpu"]
     for one in content["contenders"]:
         assert one["back"]["count"] >= 6
-        assert one["cadence"]["count"] == 2 * round(0.05 * 50)
+        assert one["cadence"]["count"] == 2 * round(0.025 * 100)
         assert one["cadence"]["p999"] is None
         assert len(one["curves_ms"]["after_gap"]) == 1
         assert one["floor"]["ms"] > 0
