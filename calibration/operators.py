@@ -177,7 +177,8 @@ def _clipped(inputs: Tensors, attributes: Attributes) -> torch.Tensor:
 
 def _length(x: torch.Tensor, dim: list[int], keepdim: bool) -> torch.Tensor:
     """Summed in fp32 whatever `x` is: squares would overflow half precision."""
-    return torch.linalg.vector_norm(x, dim=dim, keepdim=keepdim)
+    length: torch.Tensor = torch.linalg.vector_norm(x, dim=dim, keepdim=keepdim)
+    return length
 
 
 OPERATORS: dict[str, Operator] = {
