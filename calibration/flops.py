@@ -11,8 +11,8 @@ from math import prod
 
 import torch
 
-from calibration.eager import Program
 from calibration.operators import Tensors
+from calibration.program import Program
 from inspectd.core.bundle import Graph
 from inspectd.core.errors import BundleError
 

@@ -4,7 +4,8 @@
 
     subject      what is measured: a model, pictures, and how far scores may differ
     contenders   who takes part: every runtime there is, and others that are handed in
-    worker       the process in which one contender lives, and what it can be asked
+    worker       the process in which one contender lives
+    requests     what it can be asked
     host         starts that process, asks it, ends it
     course       rounds of turns in shuffled order: a busy spell strikes everyone
     statistics   percentiles, and when there are too few samples for one

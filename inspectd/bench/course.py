@@ -14,8 +14,9 @@ from time import sleep
 
 from inspectd.bench.contenders import Contender
 from inspectd.bench.host import Worker
+from inspectd.bench.requests import AtCadence, BackToBack, Beat, Peak, Rate, Scores
 from inspectd.bench.subject import Subject
-from inspectd.bench.worker import AtCadence, BackToBack, Beat, Loaded, Peak, Rate, Scores
+from inspectd.bench.worker import Loaded
 from inspectd.core.bundle import Graph
 from inspectd.core.errors import InferenceError, RuntimeUnavailableError
 from inspectd.runtimes import open_runtime

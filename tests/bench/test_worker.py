@@ -14,17 +14,15 @@ import pytest
 import inspectd.daemon.line
 from inspectd.bench.contenders import OWN, Contender
 from inspectd.bench.host import Worker
-from inspectd.bench.worker import (
+from inspectd.bench.requests import (
     KEEP_WARM_S,
     AtCadence,
     BackToBack,
-    Bench,
     Peak,
     Rate,
     Scores,
-    peak_mib,
-    resident_mib,
 )
+from inspectd.bench.worker import Bench, peak_mib, resident_mib
 from inspectd.core.bundle import Graph
 from inspectd.core.errors import InferenceError, RuntimeUnavailableError
 from inspectd.core.records import AnomalyMap, ImageArray
