@@ -7,11 +7,12 @@ can't differ from what the line sees; torch only has to agree with it, which is 
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import monotonic
 
 import cv2
@@ -20,6 +21,7 @@ import torch
 
 import inspectd
 from calibration.backbones import Backbone
+from calibration.budget import Budget, Chosen, Trial, choose_within, latency_ms
 from calibration.dataset import (
     PreparedImages,
     Sample,
@@ -48,7 +50,8 @@ from calibration.metrics import auroc
 from calibration.policies import GOOD_ONLY, Choice, check, choose, require_support
 from calibration.report import CASES, CalibrationReport, choose_cases, render_calibration_report
 from calibration.rethreshold import revision_digest
-from calibration.scorers import Report, Scorer
+from calibration.scorers import Fitted, Report, Scorer
+from calibration.variants import PRECISIONS, make_variants
 from inspectd.core.bundle import (
     MODEL,
     REPORT,
@@ -68,9 +71,11 @@ from inspectd.core.contracts import Runtime
 from inspectd.core.errors import BundleError
 from inspectd.core.holdout import HoldoutScores, write_holdout
 from inspectd.core.images import image_size
+from inspectd.core.paths import cache_dir
 from inspectd.core.preprocess import Preprocessing
 from inspectd.core.records import Threshold
 from inspectd.core.store import ProductStore
+from inspectd.pipeline import verified
 from inspectd.runtimes import open_runtime
 
 PARITY = 1e-4
@@ -100,6 +105,10 @@ class Request:
     runtime: str = "auto"
     threads: int = 0
     policy: PolicyPart = F1
+    precisions: tuple[str, ...] = PRECISIONS
+    """In which the model is written beside fp32, where it reproduces fp32's verdicts."""
+    budget: Budget | None = None
+    """None takes the scorer as it is."""
 
 
 def calibrate(
@@ -127,7 +136,13 @@ def calibrate(
     )
     train = PreparedImages(train_paths, preprocessing)
     refuse_identical([train[i] for i in np.unique(np.linspace(0, len(train) - 1, 16, dtype=int))])
-    fitted = scorer.fit(train, backbone, request.seed, report)
+    within: tuple[str, ...] = ()
+    if request.budget is None:
+        fitted = scorer.fit(train, backbone, request.seed, report)
+    else:
+        chosen = _within(request.budget, request, scorer, backbone, train, samples, report)
+        scorer, fitted = chosen.scorer, chosen.fitted
+        within = (chosen.remark(request.budget),)
     with store.staging(request.product) as folder:
         graph = ScoringGraph(backbone, fitted.head, request.crop)
         report("exporting", 0, 1)
@@ -138,17 +153,28 @@ def calibrate(
             holdout = _score_holdout(request, samples, preprocessing, runtime, report)
             beside = simulated_beside(holdout, request.policy, runtime, request.seed, report)
             runtime_name = runtime.name
-        report("checking and writing the revision", 0, 1)
         golden = choose_golden(holdout.scored)
         worst = check_parity(graph, golden, folder)
         scores = holdout_scores(holdout)
         choice = choose(request.policy, scores)
         threshold = choice.threshold
+        variants = make_variants(
+            target,
+            request.precisions,
+            train,
+            holdout.scored,
+            threshold.image,
+            GOLDEN_TOLERANCE,
+            request.threads,
+            report,
+        )
+        report("checking and writing the revision", 0, 1)
         comparison, figures = compared(beside, threshold.image, holdout)
         facts = {
             **_facts(request, scorer, backbone, train_paths),
             **fitted.facts,
             **comparison,
+            **variants.facts,
             "runtime of the threshold": runtime_name,
             "torch against runtime": f"at most {worst:.1e} apart in score",
             "calibrated in": f"{monotonic() - started:.0f} s",
@@ -156,7 +182,7 @@ def calibrate(
         revision = store.next_revision(
             request.product, revision_digest(sha256_of(folder / MODEL), threshold, preprocessing)
         )
-        remarks = (*choice.remarks, *_overlap_remark(train_paths, samples))
+        remarks = (*choice.remarks, *within, *_overlap_remark(train_paths, samples))
         write_holdout(folder, scores)
         gallery = _gallery(holdout, threshold)
         write_gallery(folder, gallery)
@@ -176,6 +202,7 @@ def calibrate(
                 options=scorer.options(),
             ),
             preprocessing=preprocessing,
+            precisions=variants.parts,
             threshold=ThresholdPart.model_validate(asdict(threshold)),
             policy=choice.policy,
             remarks=remarks,
@@ -193,8 +220,59 @@ def calibrate(
         write_manifest(folder, manifest)
         bundle = store.commit(request.product, folder, revision)
         report("checking and writing the revision", 1, 1)
+    for name, parity in variants.proven:
+        verified.write(cache_dir(), bundle.manifest.files[MODEL], name, parity)
     store.activate(request.product, revision)
     return bundle
+
+
+def _within(
+    budget: Budget,
+    request: Request,
+    scorer: Scorer,
+    backbone: Backbone,
+    train: PreparedImages,
+    samples: list[Sample],
+    report: Report,
+) -> Chosen:
+    """The most exact variant of a scorer that keeps to the budget."""
+    image = train[0]
+
+    def fit(candidate: Scorer) -> Fitted:
+        return candidate.fit(train, backbone, request.seed, _prefixed(str(candidate), report))
+
+    def measure(candidate: Scorer, fitted: Fitted) -> Iterator[Trial]:
+        said = _prefixed(str(candidate), report)
+        with TemporaryDirectory() as folder:
+            target = Graph(Path(folder) / MODEL, request.crop)
+            export_onnx(ScoringGraph(backbone, fitted.head, request.crop), target.path)
+            with open_runtime(target, request.runtime, request.threads) as runtime:
+                holdout = _score_holdout(request, samples, train.preprocessing, runtime, said)
+                threshold = choose(request.policy, holdout_scores(holdout)).threshold
+                name = runtime.name.partition("-")[0]
+                yield Trial(str(candidate), name, latency_ms(runtime, image), threshold.f1)
+            made = make_variants(
+                target,
+                ("int8",),
+                train,
+                holdout.scored,
+                threshold.image,
+                GOLDEN_TOLERANCE,
+                request.threads,
+                said,
+            )
+            if "int8" not in made.parts:
+                return
+            slim = replace(target, precisions={"int8": target.path.with_name("model.int8.onnx")})
+            name = made.parts["int8"].runtime.partition("-")[0] + "-int8"
+            with open_runtime(slim, name, request.threads) as runtime:
+                yield Trial(str(candidate), name, latency_ms(runtime, image), threshold.f1)
+
+    return choose_within(budget, scorer, fit, measure)
+
+
+def _prefixed(what: str, report: Report) -> Report:
+    return lambda stage, done, total: report(f"{what}: {stage}", done, total)
 
 
 def split_good(good: list[Path], request: Request) -> tuple[list[Path], list[Path]]:

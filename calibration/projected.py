@@ -61,7 +61,7 @@ def deviations(patches: Floats) -> Floats:
 
 def learn_projection(patches: Floats, channels: int, divisor: Floats | float = 1.0) -> Projection:
     """Leading directions of (N, C) good patches, divided by (C,) first; at most C of them."""
-    scale = np.full(patches.shape[1], 1.0, np.float32) / np.asarray(divisor, np.float32)
+    scale: Floats = np.full(patches.shape[1], 1 / np.asarray(divisor), np.float32)
     moment = np.zeros((patches.shape[1],) * 2, np.float64)  # (C, C)
     for start in range(0, len(patches), BLOCK):
         unit = normalised(patches[start : start + BLOCK] * scale)

@@ -25,8 +25,8 @@ share its runtime and put their pictures into one batch (`inspectd.daemon.sharin
 (`inspectd.daemon.station`) takes signals, commands from the publisher (`inspectd.daemon.operator`)
 and prepared products (`inspectd.daemon.changeover`), one after the other, and feeds the watchdog.
 
-Layers, checked by import-linter: ``cli > simulate > demo > gate, remote, daemon > cameras,
-runtimes, publishers, simcam > acquisition, ledger, pipeline > core``. ``calibration`` uses
+Layers, checked by import-linter: ``cli > simulate > demo > bench > gate, remote, daemon >
+cameras, runtimes, publishers, simcam > acquisition, ledger, pipeline > core``. ``calibration`` uses
 ``core``, ``pipeline`` and ``runtimes`` (a threshold is found with the runtime that will apply it);
 only the CLI, the demo and the simulation import it, lazily. ``simcam`` is a camera for tests and
 demonstrations, a GenTL producer in C; ``simulate`` is a whole line around the real daemon.

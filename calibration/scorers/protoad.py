@@ -22,7 +22,7 @@ the paper's several times faster; `compact` is another function, made after it f
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from time import monotonic
 
@@ -105,6 +105,27 @@ class ProtoAD:
             "channels": self.channels,
             "coverage": self.coverage,
         }
+
+    def faster(self) -> tuple[ProtoAD, ...]:
+        """Forms of itself that take less time, the most exact first; see `calibration.budget`."""
+        forms = [replace(self, head="compact", coverage=cover) for cover in (COMPACT_COVERAGE, 0)]
+        if not self.is_compact:
+            fewer = min(self.channels, CHANNELS) // 2
+            projected = replace(self, head="projected")
+            forms = [projected, replace(projected, channels=fewer), *forms]
+            forms.insert(2, replace(projected, partition=self.partition - 1))
+        smallest = replace(forms[-1], partition=min(self.partition, 0) - 1, channels=64)
+        return tuple(form for form in (*forms, smallest) if form != self)
+
+    def __str__(self) -> str:
+        words = [f"{self.name} {self.head}"]
+        if self.head in ("projected", "compact"):
+            words.append(f"{self.channels} channels")
+        if self.partition:
+            words.append(f"partition {self.partition}")
+        if self.is_compact:
+            words.append(f"coverage {self._coverage:,}")
+        return ", ".join(words)
 
     def fit(
         self, images: Sequence[ImageArray], backbone: Backbone, seed: int, report: Report

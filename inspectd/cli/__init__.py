@@ -15,6 +15,7 @@ import typer
 import inspectd
 from inspectd.cli import (
     anomalies,
+    bench,
     build,
     calibrate,
     camera,
@@ -39,6 +40,7 @@ COMMANDS: tuple[tuple[str, Callable[..., Any], tuple[str, ...]], ...] = (
     ("threshold", threshold.threshold, threshold.EXAMPLES),
     ("build", build.build, build.EXAMPLES),
     ("verify", verify.verify, verify.EXAMPLES),
+    ("bench", bench.bench, bench.EXAMPLES),
     ("run", run.run, run.RUN_EXAMPLES),
     ("gate", gate.gate, gate.EXAMPLES),
     ("parts", parts.parts, parts.EXAMPLES),

@@ -59,6 +59,7 @@ EXAMPLES = (
     "inspectd calibrate --product bottle --images good_parts --holdout labelled_parts",
     "inspectd calibrate --product bottle --images bottle --backbone resnet18 --crop 224",
     "inspectd calibrate --product bottle --images bottle --backbone weights.safetensors",
+    "inspectd calibrate --product bottle --images bottle --backbone resnet18 --latency-budget 20",
     "inspectd calibrate --product bottle --images good_parts --holdout labelled_parts "
     "--policy max-escapes --max-escape-rate 0.05",
     "inspectd calibrate --product bottle --images good_parts --holdout more_good_parts "
@@ -186,6 +187,36 @@ def calibrate(
     prevalence: Prevalence = None,
     false_alarm_rate: FalseAlarmRate = None,
     review_band: ReviewBand = False,
+    latency_budget: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1,
+            metavar="MS",
+            help="Take the most exact form of the scorer that takes at most so long for a picture "
+            "on this machine, by measuring (fits several: takes minutes). The result says which "
+            "runtime to set.",
+            show_default=False,
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
+    max_f1_loss: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="What --latency-budget may cost of F1 on the hold-out set.",
+            rich_help_panel=MODEL,
+        ),
+    ] = 0.02,
+    precisions: Annotated[
+        str,
+        typer.Option(
+            metavar="LIST",
+            help="In which the model is written beside fp32, for GPUs (fp16, int8) and CPUs (int8: "
+            "--runtime openvino-int8), if it decides alike; fp32: none.",
+            rich_help_panel=MODEL,
+        ),
+    ] = "fp16,int8",
     runtime: RuntimeOption = RuntimeName.AUTO,
     threads: Threads = 0,
     state_dir: StateDir = None,
@@ -231,10 +262,14 @@ def calibrate(
         "runtime": runtime.value,
         "threads": threads,
         "policy": wanted,
+        "precisions": _precisions(precisions),
     }
+    limit = None if latency_budget is None else (latency_budget, max_f1_loss)
     try:
         with interruptible() as check, stages() as progress:
-            bundle = _make(store, request, scorer, options, backbone, _checked(progress, check))
+            bundle = _make(
+                store, request, limit, scorer, options, backbone, _checked(progress, check)
+            )
     except Interrupted as stop:
         _tell_interrupted(store, product, before)
         raise typer.Exit(stop.exit_status) from stop
@@ -277,6 +312,7 @@ def as_json(bundle: Bundle, seconds: float) -> dict[str, Any]:
 def _make(
     store: ProductStore,
     request: dict[str, Any],
+    limit: tuple[float, float] | None,
     scorer_name: str,
     options: dict[str, Any],
     backbone_name: str,
@@ -294,6 +330,7 @@ def _make(
             find = find_good_holdout if request["policy"].name in GOOD_ONLY else find_labelled
             find(request["holdout"])
         report("loading libraries", 0, 1)
+        from calibration.budget import Budget
         from calibration.calibrate import Request
         from calibration.calibrate import calibrate as make_revision
         from calibration.scorers import scorer_named
@@ -302,7 +339,8 @@ def _make(
         _use_threads(request["threads"])
     report("loading libraries", 1, 1)
     backbone = _backbone(backbone_name, report)
-    return make_revision(Request(**request), scorer, backbone, store, report)
+    budget = None if limit is None else Budget(*limit)
+    return make_revision(Request(**request, budget=budget), scorer, backbone, store, report)
 
 
 def _backbone(name: str, report: Report) -> Backbone:
@@ -310,6 +348,13 @@ def _backbone(name: str, report: Report) -> Backbone:
 
     stage = f"downloading {name} (KiB)"
     return load_backbone(name, lambda done, total: report(stage, done >> 10, total >> 10))
+
+
+def _precisions(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(",") if name.strip() not in ("", "fp32"))
+    if unknown := sorted(set(names) - {"fp16", "int8"}):
+        raise ConfigError(f"--precisions: {', '.join(unknown)} is none of fp32, fp16, int8")
+    return names
 
 
 def _use_threads(threads: int) -> None:

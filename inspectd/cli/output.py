@@ -243,7 +243,7 @@ def interruptible() -> Iterator[Callable[[], None]]:
 # --- JSON files -------------------------------------------------------------------------------
 
 
-def require_writable(path: Path | None) -> None:
+def require_writable(path: Path | None, option: str = "--json") -> None:
     """Refuses a result file that can't be written, before the work instead of after it.
 
     Raises:
@@ -252,7 +252,7 @@ def require_writable(path: Path | None) -> None:
     if path is None:
         return
     if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise ConfigError(f"{path}: can't be written; --json takes a file in an existing folder")
+        raise ConfigError(f"{path}: can't be written; {option} takes a file in an existing folder")
 
 
 def write_json(path: Path | None, content: Mapping[str, Any]) -> None:

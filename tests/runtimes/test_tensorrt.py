@@ -272,12 +272,12 @@ def test_without_an_engine_it_says_what_to_type(
     install_gpu()
     state = bundle.path.parents[2]
     with pytest.raises(EngineError) as caught:
-        open_runtime(replace(bundle.graph), "tensorrt-int8")
+        open_runtime(replace(bundle.graph), "tensorrt-fp32")
     said = str(caught.value)
-    assert "no int8 engine for TensorRT 10.3.0 on Fake GPU" in said
+    assert "no fp32 engine for TensorRT 10.3.0 on Fake GPU" in said
     assert said.endswith(
         f"inspectd build --product tiny --revision {bundle.manifest.revision} "
-        f"--state-dir {state} --precision int8"
+        f"--state-dir {state} --precision fp32"
     )
     with pytest.raises(EngineError, match=r"--precision fp16$"):
         open_runtime(bundle.graph, "tensorrt")

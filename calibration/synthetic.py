@@ -1,0 +1,134 @@
+"""Graphs to measure time with: networks of random weights, and a chain of matrix products.
+
+Neither knows anything of a part. A network's speed doesn't depend on what its weights are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch.nn import functional
+
+from calibration.backbones import Backbone
+from calibration.backbones.resnet import SHAPES, ResNet
+from calibration.graph import OPSET, ScoringGraph, export_onnx
+from calibration.lint import IR, require_portable
+from calibration.scorers.protoad import TILE, PublishedHead, RewrittenHead
+from inspectd.core.bundle import Graph, ModelPart
+from inspectd.core.errors import ConfigError
+
+BACKBONES = tuple(SHAPES)
+HEADS = ("rewritten", "published")
+PRODUCTS = 3
+"""Of the probe, one after the other, behind one that only widens the picture's three colours."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeSize:
+    """Large enough to reach the rate, small enough to be run a few times in a second or two."""
+
+    side: int
+    """Of the probe's picture: its square is the products' rows."""
+    channels: int
+
+
+CPU_PROBE = ProbeSize(48, 1_024)
+"""14 GFLOP."""
+GPU_PROBE = ProbeSize(128, 4_096)
+"""1.6 TFLOP."""
+
+
+def write_network(
+    folder: Path, backbone: str, size: tuple[int, int], prototypes: int, head: str, seed: int = 0
+) -> Graph:
+    """ProtoAD with random weights; the same seed gives both heads the same function.
+
+    Raises:
+        ConfigError: no such backbone or head.
+    """
+    if backbone not in BACKBONES:
+        raise ConfigError(f"no network is called {backbone!r}; known: {', '.join(BACKBONES)}")
+    if head not in HEADS:
+        raise ConfigError(f"no head is called {head!r}; known: {', '.join(HEADS)}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = _calmed(ResNet(SHAPES[backbone]))
+        kernels = functional.normalize(torch.rand((prototypes, sum(network.channels))))
+    layer = (
+        PublishedHead(kernels)
+        if head == "published"
+        else RewrittenHead(kernels, network.channels, TILE)
+    )
+    path = folder / f"{backbone}-{head}.onnx"
+    export_onnx(ScoringGraph(Backbone(backbone, network, "0" * 64), layer, size), path)
+    return Graph(path, size)
+
+
+def _calmed(network: ResNet) -> ResNet:
+    """In evaluation mode, with short cuts that don't let activations grow from block to block.
+
+    With random weights each block would double the variance, and half precision would overflow.
+    """
+    network.eval().requires_grad_(False)
+    for name, module in network.named_modules():
+        if isinstance(module, torch.nn.BatchNorm2d) and name.rpartition(".")[2] in ("bn2", "bn3"):
+            module.weight.mul_(0.5)
+    return network
+
+
+def write_probe(folder: Path, wanted: ProbeSize, seed: int = 0) -> Graph:
+    """Nothing but large matrix products, in the shape of a model: tells what a machine can do."""
+    names, drawn = ModelPart(), np.random.default_rng(seed)
+    side, channels = wanted.side, wanted.channels
+    shapes = [(3, channels), *[(channels, channels)] * PRODUCTS]
+    weights = [_weights(drawn, f"w{at}", shape) for at, shape in enumerate(shapes)]
+    rows = _whole("rows", [0, 3, side * side])
+    plane = _whole("plane", [0, side, side])
+    first = [
+        helper.make_node("Cast", [names.input], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["floats"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("Reshape", ["planes", "rows"], ["flat"]),
+        helper.make_node("Transpose", ["flat"], ["x0"], perm=[0, 2, 1]),
+    ]
+    products = [
+        helper.make_node("MatMul", [f"x{at}", f"w{at}"], [f"x{at + 1}"])
+        for at in range(len(shapes))
+    ]
+    last = [
+        helper.make_node("ReduceMax", [f"x{len(shapes)}"], ["highest"], axes=[2], keepdims=0),
+        helper.make_node("Reshape", ["highest", "plane"], [names.anomaly_map]),
+        helper.make_node("ReduceMax", [names.anomaly_map], [names.score], axes=[1, 2], keepdims=0),
+    ]
+    batch = "batch"
+    graph = helper.make_graph(
+        [*first, *products, *last],
+        "probe",
+        [helper.make_tensor_value_info(names.input, TensorProto.UINT8, [batch, side, side, 3])],
+        [
+            helper.make_tensor_value_info(
+                names.anomaly_map, TensorProto.FLOAT, [batch, side, side]
+            ),
+            helper.make_tensor_value_info(names.score, TensorProto.FLOAT, [batch]),
+        ],
+        [*weights, rows, plane],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR)
+    path = folder / f"probe-{side}-{channels}.onnx"
+    require_portable(model, path)
+    onnx.save(model, path)
+    return Graph(path, (side, side))
+
+
+def _weights(drawn: np.random.Generator, name: str, shape: tuple[int, int]) -> onnx.TensorProto:
+    """(inputs, outputs) that keep a value's size about as it is."""
+    values = drawn.standard_normal(shape, np.float32) / np.float32(np.sqrt(shape[0]))
+    return numpy_helper.from_array(values, name)
+
+
+def _whole(name: str, values: list[int]) -> onnx.TensorProto:
+    return numpy_helper.from_array(np.asarray(values, np.int64), name)

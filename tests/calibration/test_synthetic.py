@@ -1,0 +1,54 @@
+"""Graphs of random weights, to measure time with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from calibration.eager import EagerRuntime
+from calibration.lint import lint
+from calibration.synthetic import ProbeSize, write_network, write_probe
+from inspectd.core.errors import ConfigError
+from inspectd.runtimes import open_runtime
+
+PICTURE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+
+
+def test_both_heads_are_the_same_function(tmp_path: Path) -> None:
+    """So that one can be timed, and compared, beside the other."""
+    scores = []
+    for head in ("rewritten", "published"):
+        graph = write_network(tmp_path, "resnet18", (64, 64), 40, head)
+        with open_runtime(graph, "onnxruntime", 1) as runtime:
+            scores.append(runtime.infer(PICTURE).score)
+    assert scores[0] == pytest.approx(scores[1], abs=1e-5)
+    assert 0 < scores[0] < 1
+
+
+def test_half_precision_does_not_overflow(tmp_path: Path) -> None:
+    """Though the weights are random."""
+    graph = write_network(tmp_path, "resnet18", (64, 64), 40, "published")
+    with EagerRuntime(graph, 1, "cpu", "fp16") as runtime:
+        assert np.isfinite(runtime.infer(PICTURE).values).all()
+
+
+@pytest.mark.parametrize(
+    ("network", "head"), [("alexnet", "rewritten"), ("resnet18", "improved"), ("", "published")]
+)
+def test_what_does_not_exist_is_refused(tmp_path: Path, network: str, head: str) -> None:
+    """With the names that do."""
+    with pytest.raises(ConfigError, match="known: "):
+        write_network(tmp_path, network, (64, 64), 40, head)
+
+
+def test_the_probe_is_a_model(tmp_path: Path) -> None:
+    """Every runtime can read it, and its values stay of the size that they have."""
+    probe = write_probe(tmp_path, ProbeSize(32, 64))
+    assert lint(onnx.load(probe.path)) == []
+    with open_runtime(probe, "onnxruntime", 1) as runtime:
+        found = runtime.infer(np.full((32, 32, 3), 127, np.uint8))
+    assert found.values.shape == (32, 32)
+    assert 1 < found.score < 1e4
