@@ -8,19 +8,24 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 import torch
 
 from calibration.backbones import load_backbone
-from calibration.calibrate import PreparedImages
+from calibration.dataset import PreparedImages
 from calibration.graph import ScoringGraph, export_onnx
+from calibration.precision import write_int8
 from calibration.scorers import scorer_named
+from calibration.variants import RANGES
 from inspectd.core.bundle import Graph
 from inspectd.core.contracts import Runtime
 from inspectd.core.images import read_image
@@ -35,9 +40,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", required=True)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--head", default="compact")
+    parser.add_argument("--head", default=os.environ.get("OWN_HEAD", "projected"))
     parser.add_argument("--coverage", type=int, default=-1)
-    parser.add_argument("--runtime", default="openvino-bf16")
+    parser.add_argument("--runtime", default=os.environ.get("OWN_RUNTIME", "openvino-int8"))
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     with ExitStack() as stack:
@@ -67,6 +72,11 @@ def fit(
     path = folder / f"model-{len(list(folder.iterdir()))}.onnx"
     export_onnx(ScoringGraph(backbone, fitted.head, PREPROCESSING.crop), path)
     graph = Graph(path, PREPROCESSING.crop)
+    if arguments.runtime.endswith("int8"):
+        slim = path.with_suffix(".int8.onnx")
+        ranges = [train[at] for at in np.linspace(0, len(train) - 1, RANGES, dtype=int)]
+        write_int8(path, slim, ranges)
+        graph = replace(graph, precisions={"int8": slim})
     runtime = stack.enter_context(open_runtime(graph, arguments.runtime, arguments.threads))
     about = f"{fitted.facts['prototypes']} prototypes, {arguments.head}, {runtime.name}"
     return runtime, {"ok": True, "seconds": perf_counter() - started, "about": about}

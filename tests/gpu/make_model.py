@@ -1,4 +1,4 @@
-"""Makes ``model.onnx`` and ``expected.npz``: ``python tests/gpu/make_model.py`` where torch is.
+"""Makes ``model.onnx``, the same in fp16 and int8, and ``expected.npz``, where torch is.
 
 A small graph with everything in it (built-in backbone, prototypes in two tiles, upsampling,
 smoothing), and what ONNX Runtime computes of four pictures.
@@ -14,6 +14,7 @@ import torch
 
 from calibration.backbones import load_backbone
 from calibration.graph import ScoringGraph, export_onnx
+from calibration.precision import write_fp16, write_int8
 from calibration.scorers.protoad import RewrittenHead
 
 HERE = Path(__file__).parent
@@ -21,7 +22,7 @@ SIZE = (64, 96)
 
 
 def make(folder: Path) -> None:
-    """Writes both files."""
+    """Writes the files."""
     backbone = load_backbone("builtin")
     channels = backbone.network.channels
     prototypes = torch.rand((70, sum(channels)), generator=torch.manual_seed(0))
@@ -31,11 +32,16 @@ def make(folder: Path) -> None:
     pictures[1:] //= np.array([2, 4, 8], np.uint8)[:, None, None, None]
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(
-        folder / "model.onnx", options, providers=["CPUExecutionProvider"]
-    )
-    maps, scores = session.run(["anomaly_map", "score"], {"image": pictures})
-    np.savez_compressed(folder / "expected.npz", pictures=pictures, maps=maps, scores=scores)
+    write_fp16(folder / "model.onnx", folder / "model.fp16.onnx")
+    write_int8(folder / "model.onnx", folder / "model.int8.onnx", list(pictures))
+    results = {}
+    for name, ending in (("model.onnx", ""), ("model.int8.onnx", "_int8")):
+        session = onnxruntime.InferenceSession(
+            folder / name, options, providers=["CPUExecutionProvider"]
+        )
+        found = session.run(["anomaly_map", "score"], {"image": pictures})
+        results |= {f"maps{ending}": found[0], f"scores{ending}": found[1]}
+    np.savez_compressed(folder / "expected.npz", pictures=pictures, **results)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from inspectd.runtimes import open_runtime
 from inspectd.runtimes.nvidia.builder import build_engine
 from inspectd.runtimes.nvidia.engines import EngineCache, key_of
 from inspectd.runtimes.nvidia.fake import FakeMachine
-from inspectd.runtimes.tensorrt import TensorRtRuntime
+from inspectd.runtimes.tensorrt import TensorRtRuntime, model_file, model_hash
 
 InstallGpu = Callable[..., FakeMachine]
 PICTURE = np.random.default_rng(3).integers(0, 256, (96, 96, 3), np.uint8)
@@ -45,11 +45,13 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def build(machine: FakeMachine, graph: Graph, cache: Path, precision: str = "fp32") -> str:
     """Puts an engine into the cache; the name of the runtime that has it."""
-    key = key_of(sha256_of(graph.path), machine.version, machine.driver.devices[0], precision)
+    key = key_of(
+        model_hash(graph, precision), machine.version, machine.driver.devices[0], precision
+    )
     built = build_engine(
         machine.vendor,
         0,
-        graph.path,
+        model_file(graph, precision),
         precision,
         input_name="image",
         size=graph.size,
