@@ -323,3 +323,45 @@ def test_debug_shows_where(invoke: Invoke, tmp_path: Path) -> None:
     assert "Traceback" not in plain.stderr
     assert "Traceback" in debug.stderr
     assert "Traceback" in by_environment.stderr
+
+
+def test_precisions_lie_in_the_bundle_and_are_proven_here(calibrated: tuple[Path, Result]) -> None:
+    """Each file is hashed; the manifest has what was compared."""
+    state, _ = calibrated
+    bundle = ProductStore(state / "products").open("flange")
+    for part in bundle.manifest.precisions.values():
+        assert part.file in bundle.manifest.files
+        assert part.n_compared > 0
+    assert "fp16" in bundle.manifest.precisions
+
+
+def test_a_latency_budget_takes_what_keeps_to_it(
+    calibrate: Invoke, dataset: Path, tmp_path: Path
+) -> None:
+    """A generous one takes the scorer as it is and says on which runtime."""
+    options = ("--holdout", dataset / "holdout", "--latency-budget", 60_000, "--precisions", "fp32")
+    result = calibrate(*options, product="budget")
+    assert result.exit_code == 0, result.output
+    said = " ".join(result.stdout.split())
+    assert "Latency budget 60000 ms: protoad projected, 128 channels takes" in said
+    assert "set runtime to it" in said
+
+
+def test_a_latency_budget_that_nothing_keeps_to(
+    calibrate: Invoke, dataset: Path, tmp_path: Path
+) -> None:
+    """What was measured is listed, the fastest first, and nothing is left behind."""
+    options = ("--holdout", dataset / "holdout", "--latency-budget", 0.1)
+    result = calibrate(*options, product="hopeless")
+    assert result.exit_code == 2
+    said = " ".join(result.stderr.split())
+    assert "nothing takes 0.1 ms here" in said
+    assert "protoad compact" in said
+    assert "Raise --latency-budget" in said
+
+
+def test_a_precision_that_does_not_exist(calibrate: Invoke) -> None:
+    """The three there are are named."""
+    result = calibrate("--precisions", "int4", product="odd")
+    assert result.exit_code == 2
+    assert "int4 is none of fp32, fp16, int8" in " ".join(result.stderr.split())
