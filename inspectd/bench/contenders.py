@@ -27,6 +27,8 @@ class Contender:
     """The opener's name for it."""
     on_gpu: bool = False
     """Whether it needs an NVIDIA GPU."""
+    is_comparable: bool = True
+    """Whether its graph is the measured model's function, so that scores say anything."""
 
     def open(self, graph: Graph, threads: int) -> Runtime:
         """The runtime for its own or another graph, not yet entered.

@@ -124,13 +124,14 @@ def _figures(
 
 
 def _parity(samples: Samples, course: Course) -> Parity:
-    """Against ONNX Runtime in fp32, on this machine."""
+    """Against ONNX Runtime in fp32, on this machine; of another function, of no picture."""
     subject = course.subject
     pairs = [
         Pair(name, False, reference, score, is_golden=True)
         for name, reference, score in zip(
             subject.names, course.reference, samples.scores, strict=False
         )
+        if samples.contender.is_comparable
     ]
     return judge(pairs, subject.threshold, Bounds.of(subject.tolerance, samples.loaded.rounding))
 
@@ -160,7 +161,7 @@ def _is_on_cpu(samples: Samples) -> bool:
 
 
 def _all_agree(some: list[Samples], course: Course) -> bool | None:
-    scored = [one for one in some if one.scores]
+    scored = [one for one in some if one.scores and one.contender.is_comparable]
     return all(_parity(one, course).passed for one in scored) if scored else None
 
 
@@ -188,7 +189,7 @@ def as_json(course: Course, context: Context, rung: Rung) -> dict[str, Any]:
         "contenders": [
             {
                 **_without_parity(figures),
-                "parity": figures.parity.as_json(),
+                "parity": figures.parity.as_json() if figures.parity.n_golden else None,
                 "flops_per_s": course.samples[figures.name].flops_per_s,
                 "curves_ms": {
                     "back": curve(course.samples[figures.name].back_ms),

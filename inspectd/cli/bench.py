@@ -77,8 +77,12 @@ def bench(
     ] = 224,
     prototypes: Annotated[int, typer.Option(min=1, help="Of --synthetic.")] = 4096,
     head: Annotated[
-        str, typer.Option(help="Of --synthetic: rewritten or published; the same function.")
-    ] = "rewritten",
+        str,
+        typer.Option(
+            help="Of --synthetic: projected, rewritten or published; the last two are the same "
+            "function, the paper's."
+        ),
+    ] = "projected",
     runtime: Annotated[
         list[str] | None,
         typer.Option(
@@ -150,7 +154,7 @@ def bench(
             subject, published = synthetic_subject(folder, synthetic, input_size, prototypes, head)
         else:
             subject, published = asked.subject(), None
-        contenders = contenders_for(subject.graph, published, runtime or [])
+        contenders = contenders_for(subject.graph, published, head, runtime or [])
         course = Course(subject, plan)
         context, rung, interrupted = _measured(course, contenders, folder)
     _report(course, context, rung, json_file, plot)

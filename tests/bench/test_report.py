@@ -42,6 +42,19 @@ def test_one_that_differs_fails(course: Course, context: Context) -> None:
     assert len(parity.changed) == 1
 
 
+def test_another_function_is_not_compared(course: Course, context: Context) -> None:
+    """It neither fails nor says anything about a GPU."""
+    samples = course.samples["torch-cpu"]
+    samples.scores = [0.7, 0.1]
+    samples.contender = replace(samples.contender, is_comparable=False)
+    assert figures_of(course, context)[1].parity.n_golden == 0
+    facts = facts_of(course, ())
+    assert facts.agrees_with_torch is None
+    first, second = as_json(course, context, rung_of(facts))["contenders"]
+    assert first["parity"]["passed"] is True
+    assert second["parity"] is None
+
+
 def test_one_that_is_too_slow(course: Course, context: Context) -> None:
     """Five parts a second leave 200 ms."""
     course.samples["torch-cpu"].back_ms = [201.0] * 3

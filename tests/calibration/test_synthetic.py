@@ -10,14 +10,14 @@ import pytest
 
 from calibration.eager import EagerRuntime
 from calibration.lint import lint
-from calibration.synthetic import ProbeSize, write_network, write_probe
+from calibration.synthetic import ProbeSize, in_fewer_bits, write_network, write_probe
 from inspectd.core.errors import ConfigError
 from inspectd.runtimes import open_runtime
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
 
 
-def test_both_heads_are_the_same_function(tmp_path: Path) -> None:
+def test_the_papers_heads_are_the_same_function(tmp_path: Path) -> None:
     """So that one can be timed, and compared, beside the other."""
     scores = []
     for head in ("rewritten", "published"):
@@ -26,6 +26,20 @@ def test_both_heads_are_the_same_function(tmp_path: Path) -> None:
             scores.append(runtime.infer(PICTURE).score)
     assert scores[0] == pytest.approx(scores[1], abs=1e-5)
     assert 0 < scores[0] < 1
+
+
+def test_the_projected_head_in_all_precisions(tmp_path: Path) -> None:
+    """It does the least work, and its int8 model gives the scores of fp32 within rounding."""
+    graph = in_fewer_bits(write_network(tmp_path, "resnet18", (64, 64), 40, "projected"))
+    assert sorted(graph.precisions) == ["fp16", "int8"]
+    with open_runtime(graph, "onnxruntime", 1) as runtime:
+        expected = runtime.infer(PICTURE).score
+    assert 0 < expected < 1
+    for name in ("onnxruntime-int8", "openvino-int8"):
+        with open_runtime(graph, name, 1) as runtime:
+            found = runtime.infer(PICTURE).score
+            assert found == pytest.approx(expected, abs=runtime.rounding)
+            assert found != expected
 
 
 def test_half_precision_does_not_overflow(tmp_path: Path) -> None:
