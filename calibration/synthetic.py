@@ -109,31 +109,42 @@ def _calmed(network: ResNet) -> ResNet:
 
 
 def write_probe(folder: Path, wanted: ProbeSize, seed: int = 0) -> Graph:
-    """Nothing but large matrix products, in the shape of a model: tells what a machine can do."""
+    """Nothing but large matrix products, in the shape of a model: tells what a machine can do.
+
+    They are 1 x 1 convolutions, which `in_fewer_bits` quantises, named as a head's.
+    """
     names, drawn = ModelPart(), np.random.default_rng(seed)
     side, channels = wanted.side, wanted.channels
-    shapes = [(3, channels), *[(channels, channels)] * PRODUCTS]
+    shapes = [(channels, 3), *[(channels, channels)] * PRODUCTS]
     weights = [_weights(drawn, f"w{at}", shape) for at, shape in enumerate(shapes)]
-    rows = _whole("rows", [0, 3, side * side])
-    plane = _whole("plane", [0, side, side])
     first = [
         helper.make_node("Cast", [names.input], ["floats"], to=TensorProto.FLOAT),
-        helper.make_node("Transpose", ["floats"], ["planes"], perm=[0, 3, 1, 2]),
-        helper.make_node("Reshape", ["planes", "rows"], ["flat"]),
-        helper.make_node("Transpose", ["flat"], ["x0"], perm=[0, 2, 1]),
+        helper.make_node("Transpose", ["floats"], ["x0"], perm=[0, 3, 1, 2]),
     ]
     products = [
-        helper.make_node("MatMul", [f"x{at}", f"w{at}"], [f"x{at + 1}"])
+        helper.make_node(
+            "Conv", [f"x{at}", f"w{at}"], [f"x{at + 1}"], f"/head/{at}", kernel_shape=[1, 1]
+        )
         for at in range(len(shapes))
     ]
     last = [
-        helper.make_node("ReduceMax", [f"x{len(shapes)}"], ["highest"], axes=[2], keepdims=0),
-        helper.make_node("Reshape", ["highest", "plane"], [names.anomaly_map]),
+        helper.make_node(
+            "ReduceMax", [f"x{len(shapes)}"], [names.anomaly_map], axes=[1], keepdims=0
+        ),
         helper.make_node("ReduceMax", [names.anomaly_map], [names.score], axes=[1, 2], keepdims=0),
     ]
-    batch = "batch"
+    path = folder / f"probe-{side}-{channels}.onnx"
+    _save([*first, *products, *last], weights, side, path)
+    return Graph(path, (side, side))
+
+
+def _save(
+    nodes: list[onnx.NodeProto], weights: list[onnx.TensorProto], side: int, path: Path
+) -> None:
+    """As a model for square pictures."""
+    names, batch = ModelPart(), "batch"
     graph = helper.make_graph(
-        [*first, *products, *last],
+        nodes,
         "probe",
         [helper.make_tensor_value_info(names.input, TensorProto.UINT8, [batch, side, side, 3])],
         [
@@ -142,20 +153,14 @@ def write_probe(folder: Path, wanted: ProbeSize, seed: int = 0) -> Graph:
             ),
             helper.make_tensor_value_info(names.score, TensorProto.FLOAT, [batch]),
         ],
-        [*weights, rows, plane],
+        weights,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR)
-    path = folder / f"probe-{side}-{channels}.onnx"
     require_portable(model, path)
     onnx.save(model, path)
-    return Graph(path, (side, side))
 
 
 def _weights(drawn: np.random.Generator, name: str, shape: tuple[int, int]) -> onnx.TensorProto:
-    """(inputs, outputs) that keep a value's size about as it is."""
-    values = drawn.standard_normal(shape, np.float32) / np.float32(np.sqrt(shape[0]))
+    """(outputs, inputs, 1, 1) from (outputs, inputs), that keep a value's size about as it is."""
+    values = drawn.standard_normal((*shape, 1, 1), np.float32) / np.float32(np.sqrt(shape[1]))
     return numpy_helper.from_array(values, name)
-
-
-def _whole(name: str, values: list[int]) -> onnx.TensorProto:
-    return numpy_helper.from_array(np.asarray(values, np.int64), name)

@@ -156,21 +156,22 @@ def offline_for(folder: Path, contenders: Sequence[Contender]) -> Offline:
 
         from calibration.flops import flops
         from calibration.lint import lint
-        from calibration.synthetic import CPU_PROBE, GPU_PROBE, write_probe
+        from calibration.synthetic import CPU_PROBE, GPU_PROBE, in_fewer_bits, write_probe
     except ImportError as error:
         note(f"without compute floor and lint: pip install 'inspectd[calibration]' ({error})")
         return Offline()
-    from inspectd.bench.contenders import device_of
+    from inspectd.bench.contenders import device_of, precision_of
     from inspectd.bench.course import Probe
 
-    written: dict[bool, Probe] = {}
+    written: dict[tuple[bool, bool], Probe] = {}
 
     def probe_for(label: str) -> Probe:
-        on_cpu = device_of(label) == "CPU"
-        if on_cpu not in written:
+        kind = on_cpu, in_int8 = device_of(label) == "CPU", precision_of(label) == "int8"
+        if kind not in written:
             graph = write_probe(folder, CPU_PROBE if on_cpu else GPU_PROBE)
-            written[on_cpu] = Probe(graph, flops(graph))
-        return written[on_cpu]
+            quantised = in_fewer_bits(graph) if on_cpu and in_int8 else graph
+            written[kind] = Probe(quantised, flops(graph))
+        return written[kind]
 
     counted: dict[str, int] = {}
     for graph in {str(one.graph.path): one.graph for one in contenders}.values():

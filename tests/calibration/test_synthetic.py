@@ -10,7 +10,7 @@ import pytest
 
 from calibration.eager import EagerRuntime
 from calibration.lint import lint
-from calibration.synthetic import ProbeSize, in_fewer_bits, write_network, write_probe
+from calibration.synthetic import PRODUCTS, ProbeSize, in_fewer_bits, write_network, write_probe
 from inspectd.core.errors import ConfigError
 from inspectd.runtimes import open_runtime
 
@@ -66,3 +66,16 @@ def test_the_probe_is_a_model(tmp_path: Path) -> None:
         found = runtime.infer(np.full((32, 32, 3), 127, np.uint8))
     assert found.values.shape == (32, 32)
     assert 1 < found.score < 1e4
+
+
+def test_the_probe_in_int8_is_all_in_int8(tmp_path: Path) -> None:
+    """Every product reads quantised values and weights: the rate is that of int8."""
+    probe = in_fewer_bits(write_probe(tmp_path, ProbeSize(32, 64)))
+    graph = onnx.load(probe.precisions["int8"]).graph
+    makers = {name: node.op_type for node in graph.node for name in node.output}
+    products = [node for node in graph.node if node.op_type == "Conv"]
+    assert len(products) == 1 + PRODUCTS
+    assert {makers[name] for node in products for name in node.input} == {"DequantizeLinear"}
+    for name in ("onnxruntime-int8", "openvino-int8"):
+        with open_runtime(probe, name, 1) as runtime:
+            assert runtime.infer(np.full((32, 32, 3), 127, np.uint8)).score > 1

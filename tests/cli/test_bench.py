@@ -93,6 +93,7 @@ def test_a_synthetic_network(invoke: Invoke, tmp_path: Path) -> None:
     assert "FAIL" not in result.stdout
     ours, theirs = json.loads(figures.read_text())["contenders"]
     assert ours["precision"] == "int8"
+    assert ours["floor"]["ms"] > 0
     assert ours["parity"]["passed"] is True
     assert ours["gflop"] < theirs["gflop"]
     assert theirs["parity"] is None
