@@ -38,6 +38,8 @@ class Figures:
     """Whether a picture takes less time than there is between two parts."""
     throughput: float
     """Pictures a second, one at a time; NaN where none was measured."""
+    batched_throughput: float
+    """Pictures a second in batches of the plan's size; NaN where none was measured."""
     load_s: float
     first_ms: float
     build_s: float | None
@@ -108,7 +110,8 @@ def _figures(
         cadence=cadence,
         after_gap=first_over_median(samples.firsts_ms, samples.cadence_ms),
         keeps_up=not back.p50 > 1e3 / course.plan.rate,
-        throughput=1e3 / back.mean if back.count else math.nan,
+        throughput=_per_second(back),
+        batched_throughput=_per_second(Latency.of(samples.batches_ms)) * course.plan.batch,
         load_s=loaded.load_s,
         first_ms=loaded.first_ms,
         build_s=context.build_s.get(loaded.label),
@@ -121,6 +124,10 @@ def _figures(
         parity=_parity(samples, course),
         failure=samples.failure,
     )
+
+
+def _per_second(latency: Latency) -> float:
+    return 1e3 / latency.mean if latency.count else math.nan
 
 
 def _parity(samples: Samples, course: Course) -> Parity:
@@ -195,6 +202,7 @@ def as_json(course: Course, context: Context, rung: Rung) -> dict[str, Any]:
                     "back": curve(course.samples[figures.name].back_ms),
                     "cadence": curve(course.samples[figures.name].cadence_ms),
                     "after_gap": course.samples[figures.name].firsts_ms,
+                    "batches": curve(course.samples[figures.name].batches_ms),
                 },
             }
             for figures in figures_of(course, context)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -31,6 +32,15 @@ def test_a_contenders_figures(course: Course, context: Context) -> None:
     assert torch.floor.ms == pytest.approx(5), "another's rate of the same precision counts"
     assert ort.parity.passed
     assert ort.has_verdicts
+
+
+def test_batches_count_pictures(course: Course, context: Context) -> None:
+    """Four in 20 ms are 200 a second; who took none has no figure."""
+    course.plan = replace(course.plan, batch=4)
+    course.samples["onnxruntime"].batches_ms = [19.0, 21.0]
+    ort, torch = figures_of(course, context)
+    assert ort.batched_throughput == pytest.approx(200)
+    assert math.isnan(torch.batched_throughput)
 
 
 def test_one_that_differs_fails(course: Course, context: Context) -> None:

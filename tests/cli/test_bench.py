@@ -41,7 +41,7 @@ def test_a_product(invoke: Invoke, state: Path, tmp_path: Path) -> None:
     """The only one there is: tables beside torch, JSON, a plot, who can't run, and the rung."""
     figures, plot = tmp_path / "bench.json", tmp_path / "bench.png"
     result = invoke(
-        *("bench", *SHORT, "--json", figures, "--plot", plot),
+        *("bench", *SHORT, "--json", figures, "--plot", plot, "--batch", 2),
         *("--runtime", "onnxruntime", "--runtime", "torch-cpu", "--runtime", "tensorrt-fp16"),
     )
     assert result.exit_code == 0, result.output
@@ -56,6 +56,9 @@ def test_a_product(invoke: Invoke, state: Path, tmp_path: Path) -> None:
     assert content["absent"] == {"tensorrt-fp16": "no NVIDIA driver (in this test)"}
     assert content["model"]["title"].startswith("flange r0001-")
     assert [one["name"] for one in content["contenders"]] == ["onnxruntime", "torch-cpu"]
+    batched = [one["batched_throughput"] for one in content["contenders"]]
+    assert batched[0] > 0
+    assert batched[1] is None, "torch takes one at a time"
     for one in content["contenders"]:
         assert one["back"]["count"] >= 6
         assert one["cadence"]["count"] == 2 * round(0.025 * 100)
