@@ -156,8 +156,8 @@ CHOICES = ("torch-cpu", "torch-cuda-fp32", "torch-cuda-fp16", "torch-graph-fp16"
 """What `open_eager` knows."""
 
 
-def open_eager(graph: Graph, choice: str, threads: int) -> EagerRuntime:
-    """A runtime of torch by name, not yet entered.
+def open_eager(graph: Graph, choice: str, threads: int, batch: int = 1) -> EagerRuntime:
+    """A runtime of torch by name, not yet entered; it takes one picture at a time at any `batch`.
 
     Raises:
         RuntimeUnavailableError: no such name, or no GPU.

@@ -22,21 +22,25 @@ class Contender:
     name: str
     graph: Graph
     opener: str
-    """``module:function`` that takes graph, choice and threads, and gives a `Runtime`."""
+    """``module:function`` that takes graph, choice and threads, and gives a `Runtime`; where
+    batches are wanted, it takes their size as well."""
     choice: str
     """The opener's name for it."""
     on_gpu: bool = False
     """Whether it needs an NVIDIA GPU."""
+    is_comparable: bool = True
+    """Whether its graph is the measured model's function, so that scores say anything."""
 
-    def open(self, graph: Graph, threads: int) -> Runtime:
+    def open(self, graph: Graph, threads: int, batch: int = 1) -> Runtime:
         """The runtime for its own or another graph, not yet entered.
 
         Raises:
             InspectdError, ImportError: it can't run here.
         """
         module, _, function = self.opener.partition(":")
+        size = () if batch == 1 else (batch,)
         opened: Runtime = vars(importlib.import_module(module))[function](
-            graph, self.choice, threads
+            graph, self.choice, threads, *size
         )
         return opened
 

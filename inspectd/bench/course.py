@@ -14,7 +14,7 @@ from time import sleep
 
 from inspectd.bench.contenders import Contender
 from inspectd.bench.host import Worker
-from inspectd.bench.requests import AtCadence, BackToBack, Beat, Peak, Rate, Scores
+from inspectd.bench.requests import AtCadence, BackToBack, Beat, InBatches, Peak, Rate, Scores
 from inspectd.bench.subject import Subject
 from inspectd.bench.worker import Loaded
 from inspectd.core.bundle import Graph
@@ -34,7 +34,8 @@ class Plan:
     """How long, how often, how fast."""
 
     seconds: float
-    """Per contender: half of it back to back, half at the cadence; without the stand-stills."""
+    """Per contender: half of it back to back, half at the cadence; without the stand-stills, and
+    without batches, which take half of it again."""
     rounds: int
     rate: float
     """Parts per second of the line."""
@@ -44,6 +45,8 @@ class Plan:
     """Stand-stills per contender."""
     threads: int
     """CPU threads; 0 takes all cores."""
+    batch: int = 1
+    """Pictures in one go; 1 measures no batches."""
     seed: int = 0
 
     @property
@@ -91,6 +94,8 @@ class Samples:
     cadence_ms: list[float] = field(default_factory=list)
     firsts_ms: list[float] = field(default_factory=list)
     """The first picture after each stand-still."""
+    batches_ms: list[float] = field(default_factory=list)
+    """Of the plan's size, each as a whole."""
     scores: list[float] = field(default_factory=list)
     peak_mib: float | None = None
     flops_per_s: float | None = None
@@ -151,7 +156,8 @@ def _reference_scores(subject: Subject, threads: int) -> list[float]:
 
 def _started(course: Course, contender: Contender) -> Worker | None:
     """A worker that is loaded; None where it can't run or is one that runs already."""
-    worker = Worker(contender, course.plan.threads, course.subject.pictures)
+    plan = course.plan
+    worker = Worker(contender, plan.threads, course.subject.pictures, plan.batch)
     try:
         worker.__enter__()
     except RuntimeUnavailableError as error:
@@ -194,10 +200,12 @@ def _rounds(
 
 
 def _turn(worker: Worker, samples: Samples, plan: Plan, gap_s: float) -> None:
-    """Both kinds of pictures; who fails drops out."""
+    """Every kind of pictures; who fails drops out."""
     try:
         sleep(PAUSE_S)
         samples.back_ms += worker.ask(BackToBack(plan.turn_s))
+        if 1 < plan.batch <= samples.loaded.largest_batch:
+            samples.batches_ms += worker.ask(InBatches(plan.turn_s))
         sleep(PAUSE_S)
         beat: Beat = worker.ask(AtCadence(1 / plan.rate, plan.parts_per_turn, gap_s))
         samples.cadence_ms += beat.others

@@ -19,13 +19,15 @@ END_S = 10.0
 class Worker:
     """A contender in its own process; entering loads it, leaving ends the process."""
 
-    def __init__(self, contender: Contender, threads: int, pictures: Sequence[ImageArray]) -> None:
+    def __init__(
+        self, contender: Contender, threads: int, pictures: Sequence[ImageArray], batch: int = 1
+    ) -> None:
         self.contender = contender
         ours, theirs = multiprocessing.Pipe()
         self._connection, self._theirs = ours, theirs
         self._process = multiprocessing.get_context("spawn").Process(
             target=serve,
-            args=(theirs, contender, threads, tuple(pictures)),
+            args=(theirs, contender, threads, tuple(pictures), batch),
             name=f"bench-{contender.name}",
             daemon=True,
         )

@@ -38,6 +38,8 @@ class Figures:
     """Whether a picture takes less time than there is between two parts."""
     throughput: float
     """Pictures a second, one at a time; NaN where none was measured."""
+    batched_throughput: float
+    """Pictures a second in batches of the plan's size; NaN where none was measured."""
     load_s: float
     first_ms: float
     build_s: float | None
@@ -108,7 +110,8 @@ def _figures(
         cadence=cadence,
         after_gap=first_over_median(samples.firsts_ms, samples.cadence_ms),
         keeps_up=not back.p50 > 1e3 / course.plan.rate,
-        throughput=1e3 / back.mean if back.count else math.nan,
+        throughput=_per_second(back),
+        batched_throughput=_per_second(Latency.of(samples.batches_ms)) * course.plan.batch,
         load_s=loaded.load_s,
         first_ms=loaded.first_ms,
         build_s=context.build_s.get(loaded.label),
@@ -123,14 +126,19 @@ def _figures(
     )
 
 
+def _per_second(latency: Latency) -> float:
+    return 1e3 / latency.mean if latency.count else math.nan
+
+
 def _parity(samples: Samples, course: Course) -> Parity:
-    """Against ONNX Runtime in fp32, on this machine."""
+    """Against ONNX Runtime in fp32, on this machine; of another function, of no picture."""
     subject = course.subject
     pairs = [
         Pair(name, False, reference, score, is_golden=True)
         for name, reference, score in zip(
             subject.names, course.reference, samples.scores, strict=False
         )
+        if samples.contender.is_comparable
     ]
     return judge(pairs, subject.threshold, Bounds.of(subject.tolerance, samples.loaded.rounding))
 
@@ -160,7 +168,7 @@ def _is_on_cpu(samples: Samples) -> bool:
 
 
 def _all_agree(some: list[Samples], course: Course) -> bool | None:
-    scored = [one for one in some if one.scores]
+    scored = [one for one in some if one.scores and one.contender.is_comparable]
     return all(_parity(one, course).passed for one in scored) if scored else None
 
 
@@ -188,12 +196,13 @@ def as_json(course: Course, context: Context, rung: Rung) -> dict[str, Any]:
         "contenders": [
             {
                 **_without_parity(figures),
-                "parity": figures.parity.as_json(),
+                "parity": figures.parity.as_json() if figures.parity.n_golden else None,
                 "flops_per_s": course.samples[figures.name].flops_per_s,
                 "curves_ms": {
                     "back": curve(course.samples[figures.name].back_ms),
                     "cadence": curve(course.samples[figures.name].cadence_ms),
                     "after_gap": course.samples[figures.name].firsts_ms,
+                    "batches": curve(course.samples[figures.name].batches_ms),
                 },
             }
             for figures in figures_of(course, context)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic, sleep
 
@@ -24,12 +25,29 @@ class BackToBack:
 
     def run(self, bench: Bench) -> list[float]:
         """Milliseconds each."""
-        bench.picture()
-        found: list[float] = []
-        end = monotonic() + self.seconds
-        while len(found) < self.least or monotonic() < end:
-            found.append(bench.picture())
-        return found
+        return _one_after_the_other(bench.picture, self.seconds, self.least)
+
+
+def _one_after_the_other(work: Callable[[], float], seconds: float, least: int) -> list[float]:
+    """What each gave, but for the first."""
+    work()
+    found: list[float] = []
+    end = monotonic() + seconds
+    while len(found) < least or monotonic() < end:
+        found.append(work())
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class InBatches:
+    """Batches of the size that the worker was started for; the first isn't counted."""
+
+    seconds: float
+    least: int = 2
+
+    def run(self, bench: Bench) -> list[float]:
+        """Milliseconds of each batch."""
+        return _one_after_the_other(bench.pictures_at_once, self.seconds, self.least)
 
 
 @dataclass(frozen=True, slots=True)

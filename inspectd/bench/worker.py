@@ -23,8 +23,8 @@ import numpy as np
 from inspectd.bench.contenders import Contender
 from inspectd.bench.machine import device_memory
 from inspectd.core.bundle import Graph
-from inspectd.core.contracts import Runtime
-from inspectd.core.errors import InspectdError
+from inspectd.core.contracts import Batched, Runtime
+from inspectd.core.errors import InferenceError, InspectdError
 from inspectd.core.records import ImageArray
 
 WARM_UP = 3
@@ -63,14 +63,19 @@ class Loaded:
     """Of the process, before the runtime's packages were imported."""
     device_mib: float | None
     """By which the GPU's used memory grew; None without one."""
+    largest_batch: int = 1
+    """Pictures that it takes in one go."""
 
 
 class Bench:
     """An entered runtime and the pictures that it is given in turn."""
 
-    def __init__(self, contender: Contender, threads: int, pictures: Sequence[ImageArray]) -> None:
+    def __init__(
+        self, contender: Contender, threads: int, pictures: Sequence[ImageArray], batch: int = 1
+    ) -> None:
         self.contender = contender
         self.threads = threads
+        self.batch = batch
         self.pictures = pictures
         self._next = cycle(pictures)
         self._runtime: Runtime | None = None
@@ -81,7 +86,7 @@ class Bench:
         """Opens the contender, and lets it run in."""
         before, device = resident_mib(), device_memory()
         started = perf_counter()
-        runtime = self.contender.open(self.contender.graph, self.threads)
+        runtime = self.contender.open(self.contender.graph, self.threads, self.batch)
         self._runtime = runtime.__enter__()
         self._entered.append(runtime)
         load_s = perf_counter() - started
@@ -98,6 +103,7 @@ class Bench:
             resident_mib=resident_mib(),
             before_mib=before,
             device_mib=None if device is None or after is None else (after - device) / MIB,
+            largest_batch=runtime.largest_batch if isinstance(runtime, Batched) else 1,
         )
 
     @property
@@ -110,6 +116,19 @@ class Bench:
     def picture(self) -> float:
         """Scores the next picture; milliseconds."""
         return seconds_of(self.runtime, next(self._next)) * 1e3
+
+    def pictures_at_once(self) -> float:
+        """Scores a whole batch of next pictures; milliseconds.
+
+        Raises:
+            InferenceError: the runtime takes one at a time.
+        """
+        images = [next(self._next) for _ in range(self.batch)]
+        if not isinstance(self.runtime, Batched):
+            raise InferenceError("the contender takes one picture at a time")
+        started = perf_counter()
+        self.runtime.infer_batch(images)
+        return (perf_counter() - started) * 1e3
 
     def opened_probe(self, probe: Graph) -> Runtime:
         """The contender on another graph, entered and run in; opened once.
@@ -146,14 +165,18 @@ def seconds_of(runtime: Runtime, image: ImageArray) -> float:
 
 
 def serve(
-    connection: Connection, contender: Contender, threads: int, pictures: Sequence[ImageArray]
+    connection: Connection,
+    contender: Contender,
+    threads: int,
+    pictures: Sequence[ImageArray],
+    batch: int,
 ) -> None:
     """Loads, and answers until the host hangs up: the process's main function."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C strikes the group; the host ends us
     # OpenMP's threads (torch's) would spin while they wait: on a busy machine that costs many times
     # the work, and disturbs whoever comes next. ONNX Runtime's don't spin in our runtime either.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    bench = Bench(contender, threads, pictures)
+    bench = Bench(contender, threads, pictures, batch)
     try:
         connection.send(_answered(bench.load))
         with suppress(EOFError):

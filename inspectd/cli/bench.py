@@ -19,7 +19,7 @@ from inspectd.cli.bench_setup import (
     synthetic_subject,
     without_gpu,
 )
-from inspectd.cli.bench_tables import absent_table, cost_table, latency_table
+from inspectd.cli.bench_tables import absent_table, cost_table, latency_table, parity_table
 from inspectd.cli.options import JsonFile, RevisionOption, StateDir, Threads, complete_product
 from inspectd.cli.output import (
     Interrupted,
@@ -42,7 +42,7 @@ EXAMPLES = (
     "inspectd bench --product bottle",
     "inspectd bench --product bottle --runtime openvino --runtime onnxruntime --rate 20",
     "inspectd bench --synthetic wide_resnet50_2 --prototypes 4096 --plot bench.png",
-    "inspectd bench --model model.onnx --seconds 120 --json bench.json",
+    "inspectd bench --model model.onnx --seconds 120 --batch 4 --json bench.json",
 )
 PANEL = "Measuring"
 
@@ -77,8 +77,12 @@ def bench(
     ] = 224,
     prototypes: Annotated[int, typer.Option(min=1, help="Of --synthetic.")] = 4096,
     head: Annotated[
-        str, typer.Option(help="Of --synthetic: rewritten or published; the same function.")
-    ] = "rewritten",
+        str,
+        typer.Option(
+            help="Of --synthetic: projected, rewritten or published; the last two are the same "
+            "function, the paper's."
+        ),
+    ] = "projected",
     runtime: Annotated[
         list[str] | None,
         typer.Option(
@@ -117,6 +121,15 @@ def bench(
         int,
         typer.Option(min=0, help="So many times, at most once a round.", rich_help_panel=PANEL),
     ] = 3,
+    batch: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=64,
+            help="Also measure so many pictures in one go, where a runtime can; 1 doesn't.",
+            rich_help_panel=PANEL,
+        ),
+    ] = 1,
     threads: Threads = 0,
     state_dir: StateDir = None,
     json_file: JsonFile = None,
@@ -141,7 +154,7 @@ def bench(
 
     require_writable(json_file)
     _require_plottable(plot)
-    plan = Plan(seconds, rounds, rate, gap, gaps, threads)
+    plan = Plan(seconds, rounds, rate, gap, gaps, threads, batch)
     asked = Asked(product, revision, model, synthetic, state_dir)
     asked.require_one()
     with tempfile.TemporaryDirectory(prefix="inspectd-bench-") as scratch:
@@ -150,7 +163,7 @@ def bench(
             subject, published = synthetic_subject(folder, synthetic, input_size, prototypes, head)
         else:
             subject, published = asked.subject(), None
-        contenders = contenders_for(subject.graph, published, runtime or [])
+        contenders = contenders_for(subject.graph, published, head, runtime or [])
         course = Course(subject, plan)
         context, rung, interrupted = _measured(course, contenders, folder)
     _report(course, context, rung, json_file, plot)
@@ -217,6 +230,7 @@ def _build_times() -> dict[str, float]:
 
 def _length(plan: Plan) -> str:
     whole = plan.seconds + min(plan.gaps, plan.rounds) * plan.gap_s
+    whole += plan.seconds / 2 if plan.batch > 1 else 0
     return f"about {whole:.0f} s per runtime, in {plan.rounds} rounds"
 
 
@@ -233,7 +247,8 @@ def _report(
     title = course.subject.title if course.is_complete else f"{course.subject.title} (incomplete)"
     if figures:
         show(latency_table(title, figures, course.plan.rate))
-        show(cost_table(figures))
+        show(cost_table(figures, course.plan.batch))
+        show(parity_table(figures))
     if course.absent:
         show(absent_table(course.absent))
     for (precision, device), shown in rates_of(course).items():

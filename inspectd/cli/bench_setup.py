@@ -21,7 +21,7 @@ TORCH = ("torch-cpu", "torch-cuda-fp32", "torch-cuda-fp16", "torch-graph-fp16")
 """What `calibration.eager` opens; a test compares them."""
 EAGER = "calibration.eager:open_eager"
 PUBLISHED = "-published"
-"""After a name: the same on the paper's order of operations."""
+"""After a name: torch on the paper's plain form, every channel and all prototypes."""
 
 
 def complete_contender(incomplete: str) -> list[str]:
@@ -79,23 +79,36 @@ class Asked:
 def synthetic_subject(
     folder: Path, network: str, side: int, prototypes: int, head: str
 ) -> tuple[Subject, Graph | None]:
-    """A network of random weights and, for another head than the paper's, the paper's as well."""
+    """A network of random weights in all precisions, and the paper's form where this isn't it."""
     from inspectd.bench.subject import of_graph
 
     with needs_calibration():
-        from calibration.synthetic import write_network
+        from calibration.synthetic import in_fewer_bits, write_network
     size = (side, side)
     title = f"{network}, random weights, {side} x {side}, {prototypes} prototypes, head {head}"
     note(f"writing {title}")
-    graph = write_network(folder, network, size, prototypes, head)
+    graph = in_fewer_bits(write_network(folder, network, size, prototypes, head))
     published = None
     if head != "published":
         published = write_network(folder, network, size, prototypes, "published")
+        note(f"beside it, as torch...{PUBLISHED}: the paper's plain form{_but(head)}")
     return of_graph(graph, title), published
 
 
-def contenders_for(graph: Graph, published: Graph | None, names: Sequence[str]) -> list[Contender]:
+def _but(head: str) -> str:
+    return ", another function: scores aren't compared" if head == "projected" else ""
+
+
+def contenders_for(
+    graph: Graph, published: Graph | None, head: str, names: Sequence[str]
+) -> list[Contender]:
     """All who may take part, or those named; torch is a name here, not an import.
+
+    Args:
+        graph: the model.
+        published: the paper's form of it, where there is one.
+        head: the model's, where it is synthetic; `projected` is another function than the paper's.
+        names: of those who are wanted; empty for all.
 
     Raises:
         ConfigError: there is none of a name.
@@ -105,7 +118,9 @@ def contenders_for(graph: Graph, published: Graph | None, names: Sequence[str]) 
     others = [Contender(name, graph, EAGER, name, name != TORCH[0]) for name in TORCH]
     if published is not None:
         others += [
-            Contender(name + PUBLISHED, published, EAGER, name, name != TORCH[0])
+            Contender(
+                name + PUBLISHED, published, EAGER, name, name != TORCH[0], head != "projected"
+            )
             for name in ("torch-cpu", "torch-cuda-fp16")
         ]
     return chosen([*own_contenders(graph), *others], names)
@@ -141,21 +156,22 @@ def offline_for(folder: Path, contenders: Sequence[Contender]) -> Offline:
 
         from calibration.flops import flops
         from calibration.lint import lint
-        from calibration.synthetic import CPU_PROBE, GPU_PROBE, write_probe
+        from calibration.synthetic import CPU_PROBE, GPU_PROBE, in_fewer_bits, write_probe
     except ImportError as error:
         note(f"without compute floor and lint: pip install 'inspectd[calibration]' ({error})")
         return Offline()
-    from inspectd.bench.contenders import device_of
+    from inspectd.bench.contenders import device_of, precision_of
     from inspectd.bench.course import Probe
 
-    written: dict[bool, Probe] = {}
+    written: dict[tuple[bool, bool], Probe] = {}
 
     def probe_for(label: str) -> Probe:
-        on_cpu = device_of(label) == "CPU"
-        if on_cpu not in written:
+        kind = on_cpu, in_int8 = device_of(label) == "CPU", precision_of(label) == "int8"
+        if kind not in written:
             graph = write_probe(folder, CPU_PROBE if on_cpu else GPU_PROBE)
-            written[on_cpu] = Probe(graph, flops(graph))
-        return written[on_cpu]
+            quantised = in_fewer_bits(graph) if on_cpu and in_int8 else graph
+            written[kind] = Probe(quantised, flops(graph))
+        return written[kind]
 
     counted: dict[str, int] = {}
     for graph in {str(one.graph.path): one.graph for one in contenders}.values():

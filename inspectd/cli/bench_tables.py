@@ -26,21 +26,19 @@ def figure(value: float | None, digits: int = 3, unit: str = "") -> str:
 
 def latency_table(title: str, figures: Sequence[Figures], rate: float) -> Table:
     """Who is how fast."""
-    table = Table(title=f"{title}: latency of one picture, ms", title_justify="left")
-    table.add_column("runtime")
-    at_rate = f"at {rate:g}/s"
-    for heading in (
+    at_rate = f"{rate:g}/s"
+    table = _table(
+        f"{title}: latency of one picture, ms",
         *("p50", "p99", "p99.9"),
-        *(f"{at_rate} p50", "p99", "p99.9"),
-        *("after a gap", "pictures/s", "floor", "over it"),
-    ):
-        table.add_column(heading, justify="right")
+        *(f"{at_rate}\np50", f"{at_rate}\np99", f"{at_rate}\np99.9"),
+        *("after\na gap", "pictures\na second", "floor", "over\nit"),
+    )
     for one in figures:
         cadence = (one.cadence.p50, one.cadence.p99, one.cadence.p999)
         table.add_row(
             one.name,
             *map(figure, (one.back.p50, one.back.p99, one.back.p999)),
-            *(map(figure, cadence) if one.keeps_up else ("too slow", DASH, DASH)),
+            *(map(figure, cadence) if one.keeps_up else ("late", DASH, DASH)),
             figure(one.after_gap[0], 3, "x") if one.keeps_up else DASH,
             figure(one.throughput),
             figure(one.floor.ms),
@@ -49,23 +47,43 @@ def latency_table(title: str, figures: Sequence[Figures], rate: float) -> Table:
     return table
 
 
-def cost_table(figures: Sequence[Figures]) -> Table:
-    """What each takes, and whether it computes the same."""
-    table = Table(title="what it takes, and whether it computes the same", title_justify="left")
-    table.add_column("runtime")
-    table.add_column("what runs", overflow="fold")
-    for heading in ("MiB", "its own", "peak", "GPU", "load s", "build s"):
-        table.add_column(heading, justify="right")
-    for heading in ("score differs by", "verdicts", "parity"):
-        table.add_column(heading, justify="right")
+def cost_table(figures: Sequence[Figures], batch: int) -> Table:
+    """What each takes, and what it gives in batches, where these were measured."""
+    headings = ["MiB", "its own", "peak", "GPU", "load s", "build s"]
+    table = _table("what it takes", *headings, *_only(batch, f"pictures/s by {batch}"))
     for one in figures:
         costs = (one.memory_mib, one.own_memory_mib, one.peak_mib, one.device_mib)
         table.add_row(
             one.name,
-            one.runtime,
             *map(figure, (*costs, one.load_s, one.build_s)),
-            *_parity(one),
+            *_only(batch, figure(one.batched_throughput)),
         )
+    return table
+
+
+def _only(batch: int, text: str) -> list[str]:
+    """A column that is there where batches were measured."""
+    return [text] if batch > 1 else []
+
+
+def parity_table(figures: Sequence[Figures]) -> Table:
+    """What runs, and whether it computes the same."""
+    table = Table(title="what runs, and whether it computes the same", title_justify="left")
+    table.add_column("runtime")
+    table.add_column("what runs", overflow="fold")
+    for heading in ("score\ndiffers by", "verdicts", "parity"):
+        table.add_column(heading, justify="right")
+    for one in figures:
+        table.add_row(one.name, one.runtime, *_parity(one))
+    return table
+
+
+def _table(title: str, *headings: str) -> Table:
+    """Runtimes, each with numbers."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("runtime")
+    for heading in headings:
+        table.add_column(heading, justify="right")
     return table
 
 

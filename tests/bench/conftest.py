@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from calibration.synthetic import ProbeSize, write_probe
 from inspectd.bench.contenders import Contender
 from inspectd.bench.course import Course, Plan, Samples
 from inspectd.bench.machine import Machine
 from inspectd.bench.report import Context
-from inspectd.bench.subject import Subject
+from inspectd.bench.subject import Subject, of_graph
 from inspectd.bench.worker import Loaded
 from inspectd.core.bundle import Graph
 
@@ -21,6 +22,13 @@ GRAPH = Graph(Path("model.onnx"), (8, 8))
 def loaded(label: str, rounding: float = 0.0, is_captured: bool = False) -> Loaded:
     """A contender of that name that is open."""
     return Loaded(label, rounding, is_captured, 1.5, 30.0, 150.0, 50.0, None)
+
+
+@pytest.fixture(scope="session")
+def runnable(tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    """The smallest model there is, on pictures of noise: no product has to be calibrated."""
+    graph = write_probe(tmp_path_factory.mktemp("bench"), ProbeSize(32, 8))
+    return of_graph(graph, "a small one")
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from inspectd.bench.contenders import chosen, device_of, own_contenders, precision_of
+from inspectd.bench.contenders import Contender, chosen, device_of, own_contenders, precision_of
 from inspectd.core.bundle import Graph
 from inspectd.core.errors import ConfigError
 from inspectd.runtimes import AUTO, CHOICES
@@ -33,6 +33,14 @@ def test_a_choice() -> None:
     assert chosen(everyone, []) == everyone
     with pytest.raises(ConfigError, match=r"no runtime 'onyx'.*known: tensorrt, "):
         chosen(everyone, ["onyx"])
+
+
+def test_only_batches_are_asked_for() -> None:
+    """An opener that knows none is called as before."""
+    contender = Contender("a", GRAPH, "builtins:slice", "choice")
+    assert repr(contender.open(GRAPH, 1)) == repr(slice(GRAPH, "choice", 1))
+    with pytest.raises(TypeError, match="at most 3 arguments, got 4"):
+        contender.open(GRAPH, 1, 4)
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,7 @@ import pytest
 
 from inspectd.bench.contenders import OWN, Contender
 from inspectd.bench.course import Course, Plan, Probe, measure
-from inspectd.bench.subject import of_bundle
-from inspectd.core.store import ProductStore
+from inspectd.bench.subject import Subject
 
 PLAN = Plan(seconds=20, rounds=10, rate=5, gap_s=2, gaps=3, threads=1)
 
@@ -39,12 +38,12 @@ def test_stand_stills_are_spread(gaps: int, rounds: int, expected: set[int]) -> 
     assert Plan(1, rounds, 5, 2, gaps, 1).gap_rounds == expected
 
 
-def test_who_is_there_twice_runs_once(tiny_store: ProductStore) -> None:
+def test_who_is_there_twice_runs_once(runnable: Subject) -> None:
     """Who is what another runs is left out and says so, as who can't run; others go on.
 
     A probe that one can't run is asked for once and does no harm.
     """
-    subject = of_bundle(tiny_store.open("tiny"))
+    subject = runnable
     course = Course(subject, Plan(0.02, 2, 100, 0, 0, 1))
     contenders = [
         Contender("first", subject.graph, OWN, "onnxruntime"),
@@ -67,6 +66,7 @@ def test_who_is_there_twice_runs_once(tiny_store: ProductStore) -> None:
     assert "no_such_package" in course.absent["missing"]
     first = course.samples["first"]
     assert first.scores == pytest.approx(course.reference, abs=1e-6)
+    assert not first.batches_ms
     assert first.flops_per_s is None
     assert not first.is_weighable
     assert not first.failure

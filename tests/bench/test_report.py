@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -33,6 +34,15 @@ def test_a_contenders_figures(course: Course, context: Context) -> None:
     assert ort.has_verdicts
 
 
+def test_batches_count_pictures(course: Course, context: Context) -> None:
+    """Four in 20 ms are 200 a second; who took none has no figure."""
+    course.plan = replace(course.plan, batch=4)
+    course.samples["onnxruntime"].batches_ms = [19.0, 21.0]
+    ort, torch = figures_of(course, context)
+    assert ort.batched_throughput == pytest.approx(200)
+    assert math.isnan(torch.batched_throughput)
+
+
 def test_one_that_differs_fails(course: Course, context: Context) -> None:
     """By score and by verdict, within its own rounding's bounds."""
     course.samples["torch-cpu"].scores = [0.2, 0.45]
@@ -40,6 +50,19 @@ def test_one_that_differs_fails(course: Course, context: Context) -> None:
     assert not parity.passed
     assert parity.difference == pytest.approx(0.35)
     assert len(parity.changed) == 1
+
+
+def test_another_function_is_not_compared(course: Course, context: Context) -> None:
+    """It neither fails nor says anything about a GPU."""
+    samples = course.samples["torch-cpu"]
+    samples.scores = [0.7, 0.1]
+    samples.contender = replace(samples.contender, is_comparable=False)
+    assert figures_of(course, context)[1].parity.n_golden == 0
+    facts = facts_of(course, ())
+    assert facts.agrees_with_torch is None
+    first, second = as_json(course, context, rung_of(facts))["contenders"]
+    assert first["parity"]["passed"] is True
+    assert second["parity"] is None
 
 
 def test_one_that_is_too_slow(course: Course, context: Context) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic, sleep
 from types import SimpleNamespace
@@ -18,15 +19,17 @@ from inspectd.bench.requests import (
     KEEP_WARM_S,
     AtCadence,
     BackToBack,
+    InBatches,
     Peak,
     Rate,
     Scores,
 )
+from inspectd.bench.subject import Subject
 from inspectd.bench.worker import Bench, peak_mib, resident_mib
 from inspectd.core.bundle import Graph
 from inspectd.core.errors import InferenceError, RuntimeUnavailableError
 from inspectd.core.records import AnomalyMap, ImageArray
-from inspectd.core.store import ProductStore
+from inspectd.runtimes import open_runtime
 
 PICTURES = [np.full((4, 4, 3), value, np.uint8) for value in (1, 2, 3)]
 
@@ -48,8 +51,22 @@ class Slow:
         self.warmed += 1
 
 
-def bench_of(runtime: object) -> Bench:
-    bench = Bench(SimpleNamespace(), 1, PICTURES)  # type: ignore[arg-type]
+class SlowBatches(Slow):
+    """The same, which takes two at a time."""
+
+    largest_batch = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[list[int]] = []
+
+    def infer_batch(self, images: Sequence[ImageArray]) -> list[AnomalyMap]:
+        self.batches.append([int(image[0, 0, 0]) for image in images])
+        return [self.infer(image) for image in images]
+
+
+def bench_of(runtime: object, batch: int = 1) -> Bench:
+    bench = Bench(SimpleNamespace(), 1, PICTURES, batch)  # type: ignore[arg-type]
     bench._runtime = runtime  # type: ignore[assignment]
     return bench
 
@@ -64,6 +81,20 @@ def test_back_to_back_leaves_the_first_out() -> None:
     runtime = Slow()
     assert len(BackToBack(0.0, least=4).run(bench_of(runtime))) == 4
     assert runtime.seen == [1, 2, 3, 1, 2]
+
+
+def test_batches_are_whole() -> None:
+    """The next pictures each, the first batch not counted."""
+    runtime = SlowBatches()
+    bench = bench_of(runtime, batch=2)
+    assert len(InBatches(0.0, least=2).run(bench)) == 2
+    assert runtime.batches == [[1, 2], [3, 1], [2, 3]]
+
+
+def test_one_that_takes_no_batches_says_so() -> None:
+    """It isn't asked for any; if it were, that would be an error, not a figure."""
+    with pytest.raises(InferenceError, match="one picture at a time"):
+        InBatches(0.0).run(bench_of(Slow(), batch=2))
 
 
 def test_latency_counts_from_the_due_instant() -> None:
@@ -99,24 +130,26 @@ def test_memory_is_this_process_s() -> None:
     assert block.all()
 
 
-def test_a_process_of_its_own(tiny_store: ProductStore) -> None:
+def test_a_process_of_its_own(runnable: Subject) -> None:
     """It loads, answers, survives Ctrl-C (the host ends it), and is gone afterwards."""
-    bundle = tiny_store.open("tiny")
-    golden = list(bundle.golden_images())
-    contender = Contender("onnxruntime", bundle.graph, OWN, "onnxruntime")
-    with Worker(contender, 1, [image for _, image in golden]) as worker:
+    graph = runnable.graph
+    with open_runtime(graph, "onnxruntime", 1) as runtime:
+        expected = [runtime.infer(picture).score for picture in runnable.pictures]
+    contender = Contender("onnxruntime", graph, OWN, "onnxruntime")
+    with Worker(contender, 1, runnable.pictures, batch=2) as worker:
         assert worker.loaded.label.startswith("onnxruntime-")
         assert worker.loaded.resident_mib > worker.loaded.before_mib > 1
         process = worker._process
         assert process.pid is not None
         os.kill(process.pid, signal.SIGINT)
-        expected = [part.score for part, _ in golden]
-        assert worker.ask(Scores()) == pytest.approx(expected, abs=1e-4)
+        assert worker.ask(Scores()) == pytest.approx(expected, rel=1e-4)
         assert worker.ask(Peak()) >= worker.loaded.resident_mib - 1
         with pytest.raises(InferenceError, match=r"absent\.onnx"):
             worker.ask(Rate(Graph(Path("absent.onnx"), (32, 32)), 1))
         assert len(worker.ask(BackToBack(0.0, 2))) == 2
-        assert worker.ask(Rate(bundle.graph, 1_000_000)) > 0
+        assert worker.loaded.largest_batch == 2
+        assert len(worker.ask(InBatches(0.0, 2))) == 2
+        assert worker.ask(Rate(graph, 1_000_000)) > 0
     assert _is_gone(process)
 
 

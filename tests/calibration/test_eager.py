@@ -8,13 +8,13 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from calibration.compact import CompactHead, Projection
 from torch.nn import functional
 
 from calibration.backbones import Backbone, load_backbone
 from calibration.backbones.resnet import SHAPES, ResNet
 from calibration.eager import CHOICES, EagerRuntime, open_eager
 from calibration.graph import ScoringGraph, export_onnx
+from calibration.projected import ProjectedHead, Projection, every_eighth, every_fourth
 from calibration.scorers.protoad import PublishedHead, RewrittenHead
 from inspectd.cli.bench_setup import TORCH
 from inspectd.core.bundle import Graph
@@ -24,14 +24,16 @@ from inspectd.runtimes import open_runtime
 SIZE = (64, 96)
 PICTURES = [np.random.default_rng(seed).integers(0, 256, (*SIZE, 3), np.uint8) for seed in range(3)]
 
+GRIDS = {"projected": every_fourth, "compact": every_eighth}
+
 
 def head_of(kind: str, channels: tuple[int, ...]) -> torch.nn.Module:
     """With 70 prototypes, in three tiles."""
     drawn = torch.manual_seed(0)
-    if kind == "compact":
+    if kind in GRIDS:
         matrix = torch.rand((sum(channels), 12), generator=drawn).numpy()
         kernels = functional.normalize(torch.rand((70, 12), generator=drawn)).numpy()
-        return CompactHead(Projection(matrix, 0.9), kernels, 32)
+        return ProjectedHead(Projection(matrix, 0.9), kernels, channels, GRIDS[kind], 32)
     kernels = functional.normalize(torch.rand((70, sum(channels)), generator=drawn))
     return PublishedHead(kernels) if kind == "published" else RewrittenHead(kernels, channels, 32)
 
@@ -46,7 +48,7 @@ def backbone(request: pytest.FixtureRequest) -> Backbone:
     return Backbone("resnet18", network, "0" * 64)
 
 
-@pytest.fixture(scope="module", params=["rewritten", "published", "compact"])
+@pytest.fixture(scope="module", params=["rewritten", "published", *GRIDS])
 def graph(
     request: pytest.FixtureRequest, backbone: Backbone, tmp_path_factory: pytest.TempPathFactory
 ) -> Graph:

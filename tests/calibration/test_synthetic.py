@@ -10,14 +10,14 @@ import pytest
 
 from calibration.eager import EagerRuntime
 from calibration.lint import lint
-from calibration.synthetic import ProbeSize, write_network, write_probe
+from calibration.synthetic import PRODUCTS, ProbeSize, in_fewer_bits, write_network, write_probe
 from inspectd.core.errors import ConfigError
 from inspectd.runtimes import open_runtime
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
 
 
-def test_both_heads_are_the_same_function(tmp_path: Path) -> None:
+def test_the_papers_heads_are_the_same_function(tmp_path: Path) -> None:
     """So that one can be timed, and compared, beside the other."""
     scores = []
     for head in ("rewritten", "published"):
@@ -26,6 +26,20 @@ def test_both_heads_are_the_same_function(tmp_path: Path) -> None:
             scores.append(runtime.infer(PICTURE).score)
     assert scores[0] == pytest.approx(scores[1], abs=1e-5)
     assert 0 < scores[0] < 1
+
+
+def test_the_projected_head_in_all_precisions(tmp_path: Path) -> None:
+    """It does the least work, and its int8 model gives the scores of fp32 within rounding."""
+    graph = in_fewer_bits(write_network(tmp_path, "resnet18", (64, 64), 40, "projected"))
+    assert sorted(graph.precisions) == ["fp16", "int8"]
+    with open_runtime(graph, "onnxruntime", 1) as runtime:
+        expected = runtime.infer(PICTURE).score
+    assert 0 < expected < 1
+    for name in ("onnxruntime-int8", "openvino-int8"):
+        with open_runtime(graph, name, 1) as runtime:
+            found = runtime.infer(PICTURE).score
+            assert found == pytest.approx(expected, abs=runtime.rounding)
+            assert found != expected
 
 
 def test_half_precision_does_not_overflow(tmp_path: Path) -> None:
@@ -52,3 +66,16 @@ def test_the_probe_is_a_model(tmp_path: Path) -> None:
         found = runtime.infer(np.full((32, 32, 3), 127, np.uint8))
     assert found.values.shape == (32, 32)
     assert 1 < found.score < 1e4
+
+
+def test_the_probe_in_int8_is_all_in_int8(tmp_path: Path) -> None:
+    """Every product reads quantised values and weights: the rate is that of int8."""
+    probe = in_fewer_bits(write_probe(tmp_path, ProbeSize(32, 64)))
+    graph = onnx.load(probe.precisions["int8"]).graph
+    makers = {name: node.op_type for node in graph.node for name in node.output}
+    products = [node for node in graph.node if node.op_type == "Conv"]
+    assert len(products) == 1 + PRODUCTS
+    assert {makers[name] for node in products for name in node.input} == {"DequantizeLinear"}
+    for name in ("onnxruntime-int8", "openvino-int8"):
+        with open_runtime(probe, name, 1) as runtime:
+            assert runtime.infer(np.full((32, 32, 3), 127, np.uint8)).score > 1

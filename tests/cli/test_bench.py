@@ -14,6 +14,8 @@ from typer.testing import Result
 
 from calibration.synthetic import ProbeSize
 from inspectd.bench import course
+from inspectd.cli.bench_setup import contenders_for
+from inspectd.core.bundle import Graph
 from inspectd.core.errors import RuntimeUnavailableError
 from inspectd.runtimes.nvidia import driver
 
@@ -39,7 +41,7 @@ def test_a_product(invoke: Invoke, state: Path, tmp_path: Path) -> None:
     """The only one there is: tables beside torch, JSON, a plot, who can't run, and the rung."""
     figures, plot = tmp_path / "bench.json", tmp_path / "bench.png"
     result = invoke(
-        *("bench", *SHORT, "--json", figures, "--plot", plot),
+        *("bench", *SHORT, "--json", figures, "--plot", plot, "--batch", 2),
         *("--runtime", "onnxruntime", "--runtime", "torch-cpu", "--runtime", "tensorrt-fp16"),
     )
     assert result.exit_code == 0, result.output
@@ -54,6 +56,9 @@ def test_a_product(invoke: Invoke, state: Path, tmp_path: Path) -> None:
     assert content["absent"] == {"tensorrt-fp16": "no NVIDIA driver (in this test)"}
     assert content["model"]["title"].startswith("flange r0001-")
     assert [one["name"] for one in content["contenders"]] == ["onnxruntime", "torch-cpu"]
+    batched = [one["batched_throughput"] for one in content["contenders"]]
+    assert batched[0] > 0
+    assert batched[1] is None, "torch takes one at a time"
     for one in content["contenders"]:
         assert one["back"]["count"] >= 6
         assert one["cadence"]["count"] == 2 * round(0.025 * 100)
@@ -80,16 +85,29 @@ def test_a_file(invoke: Invoke, state: Path, tmp_path: Path) -> None:
 
 
 def test_a_synthetic_network(invoke: Invoke, tmp_path: Path) -> None:
-    """Beside torch in the paper's order of operations, which computes the same."""
+    """In int8, too; beside torch on the paper's plain form, another function: not compared."""
     figures = tmp_path / "bench.json"
     result = invoke(
-        *("bench", "--synthetic", "resnet18", "--input-size", 64, "--prototypes", 30, *SHORT),
-        *("--runtime", "torch-cpu-published", "--runtime", "onnxruntime", "--json", figures),
+        *("bench", "--synthetic", "resnet18", "--input-size", 64, "--prototypes", 300, *SHORT),
+        *("--runtime", "torch-cpu-published", "--runtime", "onnxruntime-int8", "--json", figures),
     )
     assert result.exit_code == 0, result.output
+    assert "torch...-published: the paper's plain form, another function" in result.stderr
+    assert "FAIL" not in result.stdout
     ours, theirs = json.loads(figures.read_text())["contenders"]
+    assert ours["precision"] == "int8"
+    assert ours["floor"]["ms"] > 0
+    assert ours["parity"]["passed"] is True
     assert ours["gflop"] < theirs["gflop"]
-    assert theirs["parity"]["passed"] is True
+    assert theirs["parity"] is None
+
+
+@pytest.mark.parametrize(("head", "is_comparable"), [("projected", False), ("rewritten", True)])
+def test_the_papers_form_is_compared_where_it_is_the_same(head: str, is_comparable: bool) -> None:
+    """The rewritten head is its function."""
+    graph, paper = Graph(Path("a.onnx"), (32, 32)), Graph(Path("b.onnx"), (32, 32))
+    (found,) = contenders_for(graph, paper, head, ["torch-cpu-published"])
+    assert (found.graph, found.is_comparable) == (paper, is_comparable)
 
 
 def test_ctrl_c_shows_what_there_is(
