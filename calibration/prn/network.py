@@ -1,0 +1,88 @@
+"""PRN (Zhang et al., CVPR 2023), figure 3, below the frozen stages 1 to 3 of the backbone.
+
+Each stage and its residual to the nearest prototype (section 3.1) go through a fusion block of
+their own (3.2) and are concatenated; three layers of attention (3.3) and one more fusion block
+give the skip connections of a U-Net. Each module can be left out, as in table 4: without
+prototypes a skip connection has c channels instead of 2c, without fusion a scale sees itself only.
+
+Batch normalisation of the concatenated maps is ours: residuals are several times smaller than
+features, and a short training would have to learn that first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from calibration.prn.attention import MultiSizeAttention
+from calibration.prn.decoder import Bottom, Decoder
+from calibration.prn.fusion import Fusion, Maps
+from calibration.prn.prototypes import Prototypes
+
+LAYERS = 3
+"""Section 3.3: N."""
+
+
+class PRN(nn.Module):
+    """The head: three stages to the probability that a pixel is anomalous."""
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        sizes: Sequence[tuple[int, int]],
+        prototypes: Sequence[Prototypes],
+        fusion: bool,
+        attention: bool,
+    ) -> None:
+        """Takes channels and (H, W) of the three stages, and one prototype module each or none."""
+        super().__init__()
+        self.prototypes = nn.ModuleList(prototypes)
+        skips = [2 * c if prototypes else c for c in channels]
+        self.fuse_features = _fusion(channels, sizes, fusion)
+        self.fuse_residuals = _fusion(channels, sizes, fusion and bool(prototypes))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(c) for c in skips)
+        self.attention = nn.ModuleList(
+            _layers(c, size) if attention else nn.Identity()
+            for c, size in zip(skips, sizes, strict=True)
+        )
+        self.fuse_skips = _fusion(skips, sizes, fusion)
+        self.bottom = Bottom(channels[-1])
+        outputs = [c // 2 for c in channels]
+        self.decoder = Decoder(2 * channels[-1], skips, outputs, sizes)
+
+    def forward(self, stages: Maps) -> torch.Tensor:
+        """Three maps of stride 4, 8 and 16 to probabilities, (B, 1, H/2, W/2)."""
+        return torch.sigmoid(self.logits(stages))
+
+    def logits(self, stages: Maps) -> torch.Tensor:
+        """Three maps of stride 4, 8 and 16 to logits, (B, 1, H/2, W/2)."""
+        maps = [norm(x) for norm, x in zip(self.norms, self._joined(stages), strict=True)]
+        maps = [layers(x) for layers, x in zip(self.attention, maps, strict=True)]
+        out: torch.Tensor = self.decoder(self.bottom(stages[-1]), self.fuse_skips(maps))
+        return out
+
+    def _joined(self, stages: Maps) -> Maps:
+        """C*: fused features, and with prototypes the fused residuals; (B, 2c, H, W) each."""
+        features = self.fuse_features(stages)
+        if not self.prototypes:
+            return list(features)
+        residuals = [
+            prototypes(x) for prototypes, x in zip(self.prototypes, stages, strict=True)
+        ]
+        fused = self.fuse_residuals(residuals)
+        return [torch.cat(pair, dim=1) for pair in zip(features, fused, strict=True)]
+
+
+def _fusion(channels: Sequence[int], sizes: Sequence[tuple[int, int]], used: bool) -> nn.Module:
+    return Fusion(channels, sizes) if used else nn.Identity()
+
+
+def _layers(channels: int, size: tuple[int, int]) -> nn.Sequential:
+    return nn.Sequential(*(MultiSizeAttention(channels, size) for _ in range(LAYERS)))
+
+
+def stage_sizes(size: tuple[int, int], strides: Sequence[int]) -> list[tuple[int, int]]:
+    """(H, W) of each stage for the (H, W) of the input."""
+    return [(-(-size[0] // stride), -(-size[1] // stride)) for stride in strides]
