@@ -6,14 +6,16 @@ can't differ from what the line sees; torch only has to agree with it, which is 
 
 from __future__ import annotations
 
+import hashlib
+import json
 import platform
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import monotonic
-from typing import overload
 
 import cv2
 import numpy as np
@@ -34,18 +36,18 @@ from calibration.evaluate import (
     arrays,
     maps_and_masks,
     pixel_figures,
-    score_one,
-    score_samples,
+    score_labelled,
 )
 from calibration.gallery import Exhibit, Gallery, draw_gallery, worst, write_gallery
 from calibration.graph import ScoringGraph, export_onnx
+from calibration.material import PreparedImages, PreparedSamples, SimulatedSamples, draw_seen
 from calibration.metrics import auroc
 from calibration.policies import GOOD_ONLY, Choice, check, choose, require_support
 from calibration.report import CASES, CalibrationReport, choose_cases, render_calibration_report
 from calibration.rethreshold import revision_digest
-from calibration.scorers import Report, Scorer
-from calibration.simulate import simulate_defect
+from calibration.scorers import Curve, Labelled, Material, Report, Scorer
 from calibration.thresholds import pixel_f1_threshold
+from calibration.training import device_named
 from inspectd.core.bundle import (
     MODEL,
     REPORT,
@@ -62,11 +64,11 @@ from inspectd.core.bundle import (
     write_manifest,
 )
 from inspectd.core.contracts import Runtime
-from inspectd.core.errors import BundleError, DatasetError, ImageSizeError
+from inspectd.core.errors import BundleError
 from inspectd.core.holdout import HoldoutPicture, HoldoutScores, write_holdout
-from inspectd.core.images import image_size, read_image
-from inspectd.core.preprocess import Preprocessing, prepare
-from inspectd.core.records import ImageArray, Threshold
+from inspectd.core.images import image_size
+from inspectd.core.preprocess import Preprocessing
+from inspectd.core.records import Threshold
 from inspectd.core.store import ProductStore
 from inspectd.runtimes import open_runtime
 
@@ -97,6 +99,14 @@ class Request:
     runtime: str = "auto"
     threads: int = 0
     policy: PolicyPart = F1
+    checkpoints: Path | None = None
+    """Folder for those of a training; None: none are written."""
+    is_resumed: bool = False
+    """Continues the interrupted training of the same request."""
+    budget_s: float | None = None
+    """Seconds that a training may take; None: as long as it is planned."""
+    device: str = "auto"
+    """Where a training computes: `auto`, `cpu` or `cuda`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,29 +116,6 @@ class Holdout:
     scored: tuple[Scored, ...]
     basis: str
     """`real` or `simulated` defects."""
-
-
-class PreparedImages(Sequence[ImageArray]):
-    """Pictures on disk that are read and prepared one at a time; (H, W, 3) uint8 RGB each."""
-
-    def __init__(self, paths: Sequence[Path], preprocessing: Preprocessing) -> None:
-        self.paths = paths
-        self.preprocessing = preprocessing
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    @overload
-    def __getitem__(self, index: int) -> ImageArray: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[ImageArray]: ...
-    def __getitem__(self, index: int | slice) -> ImageArray | Sequence[ImageArray]:
-        if isinstance(index, slice):
-            return PreparedImages(self.paths[index], self.preprocessing)
-        try:
-            return prepare(read_image(self.paths[index]), self.preprocessing)
-        except ImageSizeError as error:
-            raise DatasetError(f"{self.paths[index]}: {error}") from error
 
 
 def calibrate(
@@ -146,9 +133,10 @@ def calibrate(
     check(request.policy)
     started = monotonic()
     train_paths, held_back = split_good(find_good(request.images), request)
-    samples = _holdout_samples(request, held_back)
+    found = _holdout_samples(request, held_back)
+    seen, samples = draw_seen(found, scorer.seen_limit, request.seed)
     _require_support(request, samples)
-    sizes = _source_sizes([*train_paths, *(sample.path for sample in samples)], report)
+    sizes = _source_sizes([*train_paths, *(sample.path for sample in found)], report)
     preprocessing = Preprocessing(
         resize=request.resize,
         crop=request.crop,
@@ -156,15 +144,26 @@ def calibrate(
     )
     train = PreparedImages(train_paths, preprocessing)
     refuse_identical([train[i] for i in np.unique(np.linspace(0, len(train) - 1, 16, dtype=int))])
-    fitted = scorer.fit(train, backbone, request.seed, report)
+    pictures = _holdout_pictures(request, samples, preprocessing)
+    material = Material(
+        good=train,
+        holdout=pictures,
+        seen=PreparedSamples(seen, preprocessing),
+        folder=request.checkpoints,
+        request=_digest(request, scorer, backbone, preprocessing, (train_paths, seen, samples)),
+        is_resumed=request.is_resumed,
+        budget_s=request.budget_s,
+        device=device_named(request.device),
+    )
+    fitted = scorer.fit(material, backbone, request.seed, report)
     with store.staging(request.product) as folder:
-        graph = ScoringGraph(backbone, fitted.head, request.crop)
+        graph = ScoringGraph(backbone, fitted.head, request.crop, fitted.sigma, fitted.top_pixels)
         report("exporting", 0, 1)
         export_onnx(graph, folder / MODEL)
         report("exporting", 1, 1)
         target = Graph(folder / MODEL, request.crop)
         with open_runtime(target, request.runtime, request.threads) as runtime:
-            holdout = _score_holdout(request, samples, preprocessing, runtime, report)
+            holdout = _score_holdout(request, pictures, runtime, report)
             runtime_name = runtime.name
         report("checking and writing the revision", 0, 1)
         golden = choose_golden(holdout.scored)
@@ -182,12 +181,19 @@ def calibrate(
         revision = store.next_revision(
             request.product, revision_digest(sha256_of(folder / MODEL), threshold, preprocessing)
         )
-        remarks = (*choice.remarks, *_overlap_remark(train_paths, samples))
+        remarks = (
+            *choice.remarks,
+            *_overlap_remark(train_paths, samples),
+            *_seen_remark(scorer, seen),
+            *fitted.remarks,
+        )
         write_holdout(folder, scores)
         gallery = _gallery(holdout, threshold)
         write_gallery(folder, gallery)
         goldens = _write_golden(folder, golden)
-        page = _report(request.product, revision, choice, scores, gallery, remarks, facts)
+        page = _report(
+            request.product, revision, choice, scores, gallery, remarks, facts, fitted.curves
+        )
         (folder / REPORT).write_text(page, encoding="utf-8")
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,
@@ -233,31 +239,6 @@ def split_good(good: list[Path], request: Request) -> tuple[list[Path], list[Pat
     kept = set(rng.choice(len(good), count, replace=False).tolist())
     train = [path for index, path in enumerate(good) if index not in kept]
     return train, [good[index] for index in sorted(kept)]
-
-
-def simulated_holdout(
-    held_back: Sequence[Sample],
-    preprocessing: Preprocessing,
-    runtime: Runtime,
-    seed: int,
-    report: Report,
-) -> list[Scored]:
-    """Scores kept-apart good pictures, each as it is and with a simulated defect.
-
-    As many defects as good parts: with many more, failing everything has the highest F1.
-    """
-    rng = np.random.default_rng(seed)
-    images = PreparedImages([sample.path for sample in held_back], preprocessing)
-    scored: list[Scored] = []
-    clean = np.zeros(preprocessing.crop, dtype=np.uint8)
-    for index, sample in enumerate(held_back):
-        image = images[index]
-        scored.append(score_one(sample.name, "good", image, clean, runtime))
-        defect = simulate_defect(image, rng)
-        name = f"simulated/{sample.path.name}"
-        scored.append(score_one(name, "simulated", defect.image, defect.mask, runtime))
-        report("scoring the hold-out set", index + 1, len(held_back))
-    return scored
 
 
 def holdout_scores(holdout: Holdout) -> HoldoutScores:
@@ -323,23 +304,43 @@ def _require_support(request: Request, samples: list[Sample]) -> None:
     require_support(request.policy, n_good, n_good if request.holdout is None else n_defect)
 
 
-def _score_holdout(
-    request: Request,
-    samples: list[Sample],
-    preprocessing: Preprocessing,
-    runtime: Runtime,
-    report: Report,
-) -> Holdout:
+def _holdout_pictures(
+    request: Request, samples: list[Sample], preprocessing: Preprocessing
+) -> Sequence[Labelled]:
     if request.holdout is None:
-        scored = simulated_holdout(samples, preprocessing, runtime, request.seed, report)
-        return Holdout(tuple(scored), "simulated")
-    scored = score_samples(
-        samples,
-        preprocessing,
-        runtime,
-        lambda done, total: report("scoring the hold-out set", done, total),
+        return SimulatedSamples(samples, preprocessing, request.seed)
+    return PreparedSamples(samples, preprocessing)
+
+
+def _score_holdout(
+    request: Request, pictures: Sequence[Labelled], runtime: Runtime, report: Report
+) -> Holdout:
+    scored = score_labelled(
+        pictures, runtime, lambda done, total: report("scoring the hold-out set", done, total)
     )
-    return Holdout(tuple(scored), "real")
+    return Holdout(tuple(scored), "simulated" if request.holdout is None else "real")
+
+
+def _digest(
+    request: Request,
+    scorer: Scorer,
+    backbone: Backbone,
+    preprocessing: Preprocessing,
+    pictures: tuple[list[Path], list[Sample], list[Sample]],
+) -> str:
+    """Hash of all that decides what is learned: good pictures, defects shown, hold-out set."""
+    good, seen, holdout = pictures
+    decisive = [
+        scorer.name,
+        scorer.options(),
+        backbone.sha256,
+        request.seed,
+        preprocessing.model_dump(mode="json"),
+        digest_of(good),
+        digest_of([sample.path for sample in seen]),
+        digest_of([sample.path for sample in holdout]),
+    ]
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 
 def _source_sizes(paths: Sequence[Path], report: Report) -> list[tuple[int, int]]:
@@ -361,6 +362,24 @@ def _overlap_remark(train: Sequence[Path], samples: Sequence[Sample]) -> tuple[s
     return (
         f"Warning: {twice} picture(s) of the hold-out set are also among those learned from, so "
         "their scores are too low; remove them from one of the two.",
+    )
+
+
+def _seen_remark(scorer: Scorer, seen: Sequence[Sample]) -> tuple[str, ...]:
+    """Says which defects were taught, or that none were to a method that wants some."""
+    if not scorer.seen_limit:
+        return ()
+    if not seen:
+        return (
+            f"Warning: no real defect was learned from, and {scorer.name} is made for a few. Pass "
+            "--holdout with defects and their masks in ground_truth/: at most half of those, "
+            f"{scorer.seen_limit} at most, are learned from.",
+        )
+    kinds = Counter(sample.label for sample in seen)
+    names = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+    return (
+        f"{len(seen)} defects of the hold-out folder were learned from ({names}); they are left "
+        "out of the hold-out set, so nothing is judged on what it was taught.",
     )
 
 
@@ -396,6 +415,7 @@ def _report(
     gallery: Gallery,
     remarks: tuple[str, ...],
     facts: dict[str, str],
+    curves: tuple[Curve, ...],
 ) -> str:
     return render_calibration_report(
         CalibrationReport(
@@ -410,6 +430,7 @@ def _report(
             policy=choice.policy,
             remarks=remarks,
             facts=facts,
+            curves=curves,
         )
     )
 

@@ -23,7 +23,7 @@ Abs Add ArgMax AveragePool BatchNormalization Cast Ceil Clip Concat Constant Con
 DequantizeLinear Div Exp Expand Flatten Floor Gather Gemm GlobalAveragePool Identity LeakyRelu
 MatMul Max MaxPool Min Mul Neg Pad Pow QuantizeLinear Reciprocal ReduceL2 ReduceMax ReduceMean
 ReduceMin ReduceSum Relu Reshape Resize Shape Sigmoid Sign Slice Softmax Split Sqrt Squeeze Sub Tanh
-Transpose Unsqueeze
+TopK Transpose Unsqueeze
 """
 _OPERATORS = frozenset(OPERATORS.split())
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)

@@ -20,7 +20,6 @@ A third one, `compact`, is not the paper's function but made after it for slow m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from time import monotonic
@@ -42,9 +41,8 @@ from calibration.compact import (
 )
 from calibration.features import sample_patches
 from calibration.finch import Partition, coarser, finch, normalised
-from calibration.scorers import Fitted, Option, Report
+from calibration.scorers import Fitted, Material, Option, Report
 from inspectd.core.errors import ConfigError
-from inspectd.core.records import ImageArray
 
 PATCH_BYTES = 2_600 * 2**20
 """Memory for the patches and for what clustering them takes: calibration stays below 4 GiB."""
@@ -75,6 +73,7 @@ class ProtoAD:
     """Patches added to the prototypes, the worst covered ones; the paper adds none. -1: none, or
     `COMPACT_COVERAGE` for the compact head."""
     name: str = field(default="protoad", init=False)
+    seen_limit: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         if self.head not in HEADS:
@@ -92,9 +91,7 @@ class ProtoAD:
             "coverage": self.coverage,
         }
 
-    def fit(
-        self, images: Sequence[ImageArray], backbone: Backbone, seed: int, report: Report
-    ) -> Fitted:
+    def fit(self, material: Material, backbone: Backbone, seed: int, report: Report) -> Fitted:
         """Learns prototypes from good pictures; see `Scorer.fit`.
 
         Raises:
@@ -104,7 +101,7 @@ class ProtoAD:
         channels = backbone.network.channels
         is_compact = self.head == "compact"
         patches = sample_patches(
-            images,
+            material.good,
             backbone,
             neighbourhoods if is_compact else patch_features,
             limit=self.max_patches or default_max_patches(sum(channels)),

@@ -25,10 +25,10 @@ import numpy as np
 import numpy.typing as npt
 
 from calibration.backbones import Backbone, load_backbone
-from calibration.calibrate import PreparedImages
 from calibration.dataset import find_good
 from calibration.features import sample_patches
 from calibration.finch import PROBES, finch, first_neighbours, recall
+from calibration.material import PreparedImages
 from calibration.scorers.protoad import patch_features
 from inspectd.core.errors import InspectdError
 from inspectd.core.preprocess import Preprocessing

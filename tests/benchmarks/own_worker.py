@@ -18,9 +18,9 @@ from typing import Any
 import torch
 
 from calibration.backbones import load_backbone
-from calibration.calibrate import PreparedImages
 from calibration.graph import ScoringGraph, export_onnx
-from calibration.scorers import scorer_named
+from calibration.material import PreparedImages
+from calibration.scorers import Material, scorer_named
 from inspectd.core.bundle import Graph
 from inspectd.core.contracts import Runtime
 from inspectd.core.images import read_image
@@ -63,7 +63,7 @@ def fit(
     scorer = scorer_named("protoad", head=arguments.head, coverage=arguments.coverage)
     train = PreparedImages([Path(image) for image in images], PREPROCESSING)
     backbone = load_backbone(arguments.weights)
-    fitted = scorer.fit(train, backbone, 0, lambda *_: None)
+    fitted = scorer.fit(Material(train), backbone, 0, lambda *_: None)
     path = folder / f"model-{len(list(folder.iterdir()))}.onnx"
     export_onnx(ScoringGraph(backbone, fitted.head, PREPROCESSING.crop), path)
     graph = Graph(path, PREPROCESSING.crop)
