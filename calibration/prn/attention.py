@@ -50,7 +50,7 @@ class MultiSizeAttention(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, C, H, W) to the same."""
         embedded = self._filled(self.embed(x))  # (B, 12 width, H', W')
-        parts = embedded.split(self.width, dim=1)
+        parts = torch.split(embedded, self.width, dim=1)
         count = len(SPLITS)
         heads = [
             attend(parts[s], parts[count + s], parts[2 * count + s], splits)

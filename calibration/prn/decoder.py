@@ -66,8 +66,7 @@ class Decoder(nn.Module):
         super().__init__()
         below = (*outputs[1:], bottom)
         self.steps = nn.ModuleList(
-            Step(*shape)  # type: ignore[call-arg]
-            for shape in zip(below, skips, outputs, sizes, strict=True)
+            Step(*shape) for shape in zip(below, skips, outputs, sizes, strict=True)
         )
         height, width = sizes[0]
         self.last = nn.Sequential(

@@ -9,6 +9,7 @@ sixteenth of the multiplications.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 
 import torch
 from torch import nn
@@ -54,6 +55,19 @@ class Up(nn.Module):
         return enlarged(self.norm(self.point(x)), self.size)
 
 
+class Row(nn.Module):
+    """One output of equation 2: the sum of the three transformed inputs."""
+
+    def __init__(self, transforms: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.transforms = nn.ModuleList(transforms)
+
+    def forward(self, maps: Maps) -> torch.Tensor:
+        """Three maps to one, (B, C, H, W)."""
+        parts: list[torch.Tensor] = [f(x) for f, x in zip(self.transforms, maps, strict=True)]
+        return reduce(torch.add, parts)
+
+
 class Fusion(nn.Module):
     """A multi-scale fusion block: each output is the sum of all three transformed inputs."""
 
@@ -61,18 +75,13 @@ class Fusion(nn.Module):
         """Takes the channels and the (H, W) of the three scales."""
         super().__init__()
         self.rows = nn.ModuleList(
-            nn.ModuleList(_transform(r, j, channels, sizes) for r in range(len(channels)))
+            Row([_transform(r, j, channels, sizes) for r in range(len(channels))])
             for j in range(len(channels))
         )
 
     def forward(self, maps: Maps) -> list[torch.Tensor]:
         """Three maps to three of the same shapes."""
-        fused = []
-        for row in self.rows:
-            assert isinstance(row, nn.ModuleList)
-            parts = [transform(x) for transform, x in zip(row, maps, strict=True)]
-            fused.append(parts[0] + parts[1] + parts[2])
-        return fused
+        return [row(maps) for row in self.rows]
 
 
 def _transform(

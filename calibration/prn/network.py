@@ -68,9 +68,7 @@ class PRN(nn.Module):
         features = self.fuse_features(stages)
         if not self.prototypes:
             return list(features)
-        residuals = [
-            prototypes(x) for prototypes, x in zip(self.prototypes, stages, strict=True)
-        ]
+        residuals = [prototypes(x) for prototypes, x in zip(self.prototypes, stages, strict=True)]
         fused = self.fuse_residuals(residuals)
         return [torch.cat(pair, dim=1) for pair in zip(features, fused, strict=True)]
 

@@ -71,7 +71,7 @@ def _nearest(products: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]
     crossed = weights @ products  # (K, N): mean k times row n
     lengths = (crossed * weights).sum(axis=1)  # (K,)
     distances = np.diag(products) - 2 * crossed + lengths[:, None]  # (K, N), squared
-    labels = distances.argmin(axis=0)
+    labels: Labels = distances.argmin(axis=0)
     own = distances.min(axis=0)
     for empty in np.setdiff1d(np.arange(len(weights)), labels):
         shared = np.bincount(labels, minlength=len(weights))[labels] > 1
