@@ -95,6 +95,23 @@ def find_good_holdout(folder: Path) -> list[Sample]:
     return _with_good(folder)
 
 
+def find_defects(folder: Path) -> list[Sample]:
+    """Defective pictures, with their masks where known; ``good/`` is left out and not needed.
+
+    Raises:
+        DatasetError: no folder, no defective picture, or the test set.
+    """
+    if folder.is_dir():
+        _refuse_test(folder)
+    samples = [sample for sample in _samples(folder) if sample.is_defect]
+    if not samples:
+        raise DatasetError(
+            f"{folder}: no defective picture; make one folder per kind, and one for the masks, "
+            "ground_truth/"
+        )
+    return samples
+
+
 def find_labelled(folder: Path) -> list[Sample]:
     """Labelled pictures: ``good/`` and a folder per defect; ``test/`` inside is looked into.
 
@@ -112,17 +129,21 @@ def _labelled(root: Path) -> list[Sample]:
 
 
 def _with_good(root: Path) -> list[Sample]:
+    samples = _samples(root)
+    if not any(not sample.is_defect for sample in samples):
+        raise DatasetError(f"{root}: no picture in good/; put pictures of good parts there")
+    return samples
+
+
+def _samples(root: Path) -> list[Sample]:
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder; it needs good/ and a folder per defect")
-    samples = [
+    return [
         Sample(path, kind.name, _mask_of(root, kind.name, path))
         for kind in sorted(root.iterdir())
         if kind.is_dir() and kind.name not in (MASKS, TEST) and not kind.name.startswith(".")
         for path in list_images(kind)
     ]
-    if not any(not sample.is_defect for sample in samples):
-        raise DatasetError(f"{root}: no picture in good/; put pictures of good parts there")
-    return samples
 
 
 def refuse_identical(images: Sequence[ImageArray]) -> None:
