@@ -18,12 +18,15 @@ def total_loss(logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Equation 5 as a mean over all pixels, a scalar.
 
     Args:
-        logits: (B, 1, H, W), of the pixel being anomalous.
+        logits: (B, 1, H, W) float32, of the pixel being anomalous.
         mask: (B, 1, H, W) float32, 1 where it is.
     """
-    logits = logits.to(torch.float32)
-    smooth = functional.smooth_l1_loss(torch.sigmoid(logits), mask)
-    return smooth + LAMBDA * focal_loss(logits, mask)
+    return smooth_loss(logits, mask) + LAMBDA * focal_loss(logits, mask)
+
+
+def smooth_loss(logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Smooth L1 (Girshick, 2015) of the probabilities, mean over all pixels."""
+    return functional.smooth_l1_loss(torch.sigmoid(logits), mask)
 
 
 def focal_loss(logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -124,9 +124,10 @@ def scorer_named(name: str, **options: Option) -> Scorer:
     Raises:
         ConfigError: no scorer of that name.
     """
+    from calibration.scorers.prn import PRNScorer
     from calibration.scorers.protoad import ProtoAD
 
-    known: dict[str, Callable[..., Scorer]] = {"protoad": ProtoAD}
+    known: dict[str, Callable[..., Scorer]] = {"protoad": ProtoAD, "prn": PRNScorer}
     if name not in known:
         raise ConfigError(f"no scorer is called {name!r}; known: {', '.join(known)}")
     return known[name](**options)

@@ -18,34 +18,29 @@ from calibration.graph import ScoringGraph, export_onnx
 from calibration.prn.attention import MultiSizeAttention
 from calibration.prn.fusion import Fusion
 from calibration.prn.losses import total_loss
-from calibration.prn.network import PRN, stage_sizes
+from calibration.prn.network import PRN, Head, Modules, stage_sizes
 from calibration.prn.prototypes import Prototypes
 
 CHANNELS = (8, 12, 16)
 STRIDES = (4, 8, 16)
 SIZE = (64, 96)
 TOP_PIXELS = 9
+ALL = Modules()
 
 
-def _prototypes(channels: tuple[int, ...], sizes: list[tuple[int, int]]) -> list[Prototypes]:
-    torch.manual_seed(0)
-    return [
-        Prototypes(torch.rand(3, c, *size), "absolute")
-        for c, size in zip(channels, sizes, strict=True)
-    ]
-
-
-def _network(
+def _head(
     channels: tuple[int, ...] = CHANNELS,
     size: tuple[int, int] = SIZE,
-    prototypes: bool = True,
-    fusion: bool = True,
-    attention: bool = True,
-) -> PRN:
+    modules: Modules = ALL,
+) -> Head:
     sizes = stage_sizes(size, STRIDES)
-    known = _prototypes(channels, sizes) if prototypes else []
+    torch.manual_seed(0)
+    known = [
+        Prototypes(torch.rand(3, c, *hw), "absolute") for c, hw in zip(channels, sizes, strict=True)
+    ]
     torch.manual_seed(1)
-    return PRN(channels, sizes, known, fusion, attention)
+    network = PRN(channels, sizes, modules)
+    return Head(known if modules.prototypes else [], network)
 
 
 def _stages(batch: int = 2, size: tuple[int, int] = SIZE) -> list[torch.Tensor]:
@@ -57,48 +52,47 @@ def _stages(batch: int = 2, size: tuple[int, int] = SIZE) -> list[torch.Tensor]:
 @pytest.mark.parametrize("size", [(64, 96), (224, 224), (100, 60)])
 def test_the_map_has_half_the_inputs_size(size: tuple[int, int]) -> None:
     """Probabilities, (B, 1, H/2, W/2)."""
-    found = _network(size=size)(_stages(size=size))
+    found = _head(size=size)(_stages(size=size))
     finest = stage_sizes(size, STRIDES)[0]
     assert found.shape == (2, 1, 2 * finest[0], 2 * finest[1])
     assert found.min() > 0
     assert found.max() < 1
 
 
-SWITCHES = [
-    (False, False, False),
-    (True, True, False),
-    (False, True, True),
-    (True, False, True),
-    (True, True, True),
-]
-
-
-@pytest.mark.parametrize(("prototypes", "fusion", "attention"), SWITCHES)
-def test_each_row_of_table_4_is_a_network(prototypes: bool, fusion: bool, attention: bool) -> None:
+@pytest.mark.parametrize(
+    "modules",
+    [
+        Modules(prototypes=False, fusion=False, attention=False),
+        Modules(attention=False),
+        Modules(prototypes=False),
+        Modules(fusion=False),
+        Modules(),
+    ],
+)
+def test_each_row_of_table_4_is_a_network(modules: Modules) -> None:
     """What is switched off isn't there; the map's shape stays."""
-    network = _network(prototypes=prototypes, fusion=fusion, attention=attention)
-    kinds = [type(module) for module in network.modules()]
-    assert kinds.count(Prototypes) == (3 if prototypes else 0)
-    assert kinds.count(Fusion) == ((3 if prototypes else 2) if fusion else 0)
-    assert kinds.count(MultiSizeAttention) == (9 if attention else 0)
-    assert network(_stages()).shape == (2, 1, 32, 48)
+    head = _head(modules=modules)
+    kinds = [type(module) for module in head.modules()]
+    assert kinds.count(Prototypes) == (3 if modules.prototypes else 0)
+    assert kinds.count(Fusion) == ((3 if modules.prototypes else 2) if modules.fusion else 0)
+    assert kinds.count(MultiSizeAttention) == (9 if modules.attention else 0)
+    assert head(_stages()).shape == (2, 1, 32, 48)
 
 
 def test_only_prototypes_are_not_learned() -> None:
     """Everything else gets a gradient from the loss; prototypes are buffers (section 3.1)."""
-    network = _network()
-    for layer in network.modules():  # attention's last weights begin at zero and would hide it
+    head = _head()
+    for layer in head.modules():  # attention's last weights begin at zero and would hide it
         if isinstance(layer, nn.BatchNorm2d):
             nn.init.ones_(layer.weight)
-    network.logits(_stages()).square().mean().backward()
-    without = [n for n, p in network.named_parameters() if p.grad is None]
-    assert without == []
-    assert not any("prototypes" in name for name, _ in network.named_parameters())
+    head(_stages()).square().mean().backward()
+    assert [n for n, p in head.named_parameters() if p.grad is None] == []
+    assert not any("prototypes" in name for name, _ in head.named_parameters())
 
 
 def test_a_few_steps_on_a_tiny_set_lower_the_loss() -> None:
     """Two maps with a bright square each are learned by heart."""
-    network = _network()
+    network = _head(modules=Modules(prototypes=False)).network
     stages = _stages()
     mask = torch.zeros(2, 1, 32, 48)
     mask[:, :, 8:20, 8:20] = 1
@@ -107,7 +101,7 @@ def test_a_few_steps_on_a_tiny_set_lower_the_loss() -> None:
     optimiser = torch.optim.AdamW(network.parameters(), 1e-2)
     losses = []
     for _ in range(25):
-        loss = total_loss(network.logits(stages), mask)
+        loss = total_loss(network(stages, []), mask)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -119,7 +113,7 @@ def test_a_few_steps_on_a_tiny_set_lower_the_loss() -> None:
 def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[ScoringGraph, Path]:
     """A small PRN on the built-in backbone, with batch statistics, exported once."""
     backbone = load_backbone("builtin")
-    network = _network(backbone.network.channels)
+    network = _head(backbone.network.channels)
     torch.manual_seed(3)
     for layer in network.modules():
         if isinstance(layer, nn.BatchNorm2d):
