@@ -150,7 +150,7 @@ class _Run:
         for optimiser in self.course.optimisers.values():
             optimiser.step()
         self.step += 1
-        self.pending.append({name: float(part) for name, part in parts.items()})
+        self.pending.append({name: float(part.detach()) for name, part in parts.items()})
 
     def note_losses(self) -> None:
         """Makes a row of the curve of what was not in one yet."""
