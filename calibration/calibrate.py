@@ -23,6 +23,7 @@ import torch
 
 import inspectd
 from calibration.backbones import Backbone
+from calibration.checkpoints import forget_checkpoint
 from calibration.dataset import (
     Sample,
     digest_of,
@@ -226,6 +227,8 @@ def calibrate(
         bundle = store.commit(request.product, folder, revision)
         report("checking and writing the revision", 1, 1)
     store.activate(request.product, revision)
+    if request.checkpoints is not None:
+        forget_checkpoint(request.checkpoints)
     return bundle
 
 

@@ -150,7 +150,7 @@ class _Run:
         for optimiser in self.course.optimisers.values():
             optimiser.step()
         self.step += 1
-        self.pending.append({name: float(part) for name, part in parts.items()})
+        self.pending.append({name: float(part.detach()) for name, part in parts.items()})
 
     def note_losses(self) -> None:
         """Makes a row of the curve of what was not in one yet."""
@@ -274,20 +274,20 @@ class _Loop:
         run, plan = self.run, self.plan
         first, started = run.step, self.clock()
         self.written_s = started
-        while run.step < plan.steps and run.looks_since_best < plan.patience:
+        is_over = run.step >= plan.steps
+        while not is_over:
             run.learn(self.seed)
             if run.step % max(1, plan.steps // LOSS_ROWS) == 0:
                 run.note_losses()
-            is_last = run.step >= self._steps(first, started)
-            if is_last or run.step % plan.judged_every == 0:
+            is_over = run.step >= self._steps(first, started)
+            if is_over or run.step % plan.judged_every == 0:
                 self._look()
+            is_over = is_over or run.looks_since_best >= plan.patience
             run.spent_s = self.clock() - self.began
-            self.report(STAGE, run.step, max(run.step, self._steps(first, started)))
+            planned = self._steps(first, started)
+            self.report(STAGE, run.step, run.step if is_over else max(run.step + 1, planned))
             self._keep()
-            if is_last:
-                break
         run.note_losses()
-        self.report(STAGE, run.step, run.step)
         if run.step >= plan.steps:
             return "planned"
         return "patience" if run.looks_since_best >= plan.patience else "budget"

@@ -122,12 +122,20 @@ def scorer_named(name: str, **options: Option) -> Scorer:
     """A scorer with its options set.
 
     Raises:
-        ConfigError: no scorer of that name.
+        ConfigError: no scorer of that name, or it has no such option.
     """
+    from calibration.scorers.mpfnet import MPFNet
     from calibration.scorers.prn import PRNScorer
     from calibration.scorers.protoad import ProtoAD
 
-    known: dict[str, Callable[..., Scorer]] = {"protoad": ProtoAD, "prn": PRNScorer}
+    known: dict[str, Callable[..., Scorer]] = {
+        "protoad": ProtoAD,
+        "prn": PRNScorer,
+        "mpfnet": MPFNet,
+    }
     if name not in known:
         raise ConfigError(f"no scorer is called {name!r}; known: {', '.join(known)}")
+    own = known[name]().options()
+    if strange := sorted(set(options) - set(own)):
+        raise ConfigError(f"{name} has no {', '.join(strange)}; it has {', '.join(own)}")
     return known[name](**options)

@@ -47,6 +47,21 @@ from inspectd.cli.policy import (
     policy_of,
     show_remarks,
 )
+from inspectd.cli.training import (
+    Batch,
+    Budget,
+    Device,
+    DeviceName,
+    Epochs,
+    MPFNetFusion,
+    MPFNetNoise,
+    MPFNetRatio,
+    MPFNetScale,
+    Patience,
+    Resume,
+    given,
+    tell_resumable,
+)
 from inspectd.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -60,6 +75,8 @@ EXAMPLES = (
     "inspectd calibrate --product bottle --images bottle --backbone resnet18 --crop 224",
     "inspectd calibrate --product bottle --images bottle --backbone weights.safetensors",
     "inspectd calibrate --product bottle --images good_parts --holdout labelled_parts "
+    "--backbone resnet18 --scorer mpfnet --budget 10",
+    "inspectd calibrate --product bottle --images good_parts --holdout labelled_parts "
     "--policy max-escapes --max-escape-rate 0.05",
     "inspectd calibrate --product bottle --images good_parts --holdout more_good_parts "
     "--policy sigma --false-alarm-rate 0.01",
@@ -70,7 +87,7 @@ BUILTIN_NOTE = (
     "download and is a stop-gap: a trained one finds clearly more. Better: --backbone resnet18 "
     "(fetched once, 45 MB) or --backbone FILE.safetensors"
 )
-MODEL, MACHINE = "Model", "Machine"
+MODEL, PROTOAD = "Model", "Model, protoad"
 """Panels of the help."""
 
 
@@ -100,7 +117,14 @@ def calibrate(
             show_default=False,
         ),
     ] = None,
-    scorer: Annotated[str, typer.Option(help="Scoring method.", rich_help_panel=MODEL)] = "protoad",
+    scorer: Annotated[
+        str,
+        typer.Option(
+            help="Scoring method: protoad (learns prototypes, in one pass) or mpfnet (trains a "
+            "network on features with noise).",
+            rich_help_panel=MODEL,
+        ),
+    ] = "protoad",
     backbone: Annotated[
         str,
         typer.Option(
@@ -140,37 +164,58 @@ def calibrate(
             min=100,
             help="Patches that are clustered (default: what keeps calibration below 4 GiB).",
             show_default=False,
-            rich_help_panel=MODEL,
+            rich_help_panel=PROTOAD,
         ),
     ] = None,
     max_prototypes: Annotated[
-        int, typer.Option(min=2, help="Clustering stops below so many.", rich_help_panel=MODEL)
-    ] = 10_000,
-    partition: Annotated[
-        int,
+        int | None,
         typer.Option(
-            help="0: where clustering stops; -1, -2 ...: coarser (faster on the line); 1, 2 ...: "
-            "counted from the finest.",
+            min=1,
+            help="protoad: clustering stops below so many (default: 10000). mpfnet: whole maps, "
+            "at most (default: 32).",
+            show_default=False,
             rich_help_panel=MODEL,
         ),
-    ] = 0,
+    ] = None,
+    partition: Annotated[
+        int | None,
+        typer.Option(
+            help="0: where clustering stops (default); -1, -2 ...: coarser (faster on the line); "
+            "1, 2 ...: counted from the finest.",
+            show_default=False,
+            rich_help_panel=PROTOAD,
+        ),
+    ] = None,
     coverage: Annotated[
-        int,
+        int | None,
         typer.Option(
             min=-1,
             help="Patches added to the prototypes, those that they cover worst: finds finer "
-            "defects, takes longer. -1: none (as in the paper), 2,000 with --head compact.",
-            rich_help_panel=MODEL,
+            "defects, takes longer. -1 (default): none (as in the paper), 2,000 with --head "
+            "compact.",
+            show_default=False,
+            rich_help_panel=PROTOAD,
         ),
-    ] = -1,
+    ] = None,
     head: Annotated[
-        Head,
+        Head | None,
         typer.Option(
-            help="The paper's function, rewritten to be faster or as published; compact: another "
-            "one for slow machines, 3 to 6 times faster.",
-            rich_help_panel=MODEL,
+            help="The paper's function, rewritten to be faster (default) or as published; "
+            "compact: another one for slow machines, 3 to 6 times faster.",
+            show_default=False,
+            rich_help_panel=PROTOAD,
         ),
-    ] = Head.REWRITTEN,
+    ] = None,
+    fusion: MPFNetFusion = None,
+    prototype_ratio: MPFNetRatio = None,
+    scale: MPFNetScale = None,
+    noise: MPFNetNoise = None,
+    epochs: Epochs = None,
+    batch: Batch = None,
+    patience: Patience = None,
+    budget: Budget = None,
+    resume: Resume = False,
+    device: Device = DeviceName.AUTO,
     policy: Policy = PolicyName.F1,
     max_escape_rate: MaxEscapeRate = None,
     max_overkill_rate: MaxOverkillRate = None,
@@ -186,7 +231,8 @@ def calibrate(
     """Learn a product from pictures of good parts and make a revision of it for the line.
 
     The threshold is found on the hold-out pictures; a folder called test/ is never read. The new
-    revision becomes the active one. Interrupting changes nothing.
+    revision becomes the active one. Interrupting changes nothing; a training that was interrupted
+    goes on with the same command and --resume.
     """
     started = monotonic()
     require_writable(json_file)
@@ -205,13 +251,20 @@ def calibrate(
     before = store.revisions(product)
     if backbone == BUILTIN:
         note(BUILTIN_NOTE, "yellow")
-    options = {
-        "max_patches": max_patches or 0,
-        "max_prototypes": max_prototypes,
-        "partition": partition,
-        "head": head.value,
-        "coverage": coverage,
-    }
+    options = given(
+        max_patches=max_patches,
+        max_prototypes=max_prototypes,
+        partition=partition,
+        coverage=coverage,
+        head=head,
+        fusion=fusion,
+        ratio=prototype_ratio,
+        scale=scale,
+        noise=noise,
+        epochs=epochs,
+        batch=batch,
+        patience=patience,
+    )
     request = {
         "product": product,
         "images": images,
@@ -222,12 +275,17 @@ def calibrate(
         "runtime": runtime.value,
         "threads": threads,
         "policy": wanted,
+        "checkpoints": store.root.parent / "training" / product,
+        "is_resumed": resume,
+        "budget_s": None if budget is None else 60 * budget,
+        "device": device.value,
     }
     try:
         with interruptible() as check, stages() as progress:
             bundle = _make(store, request, scorer, options, backbone, _checked(progress, check))
     except Interrupted as stop:
         _tell_interrupted(store, product, before)
+        tell_resumable(request["checkpoints"])
         raise typer.Exit(stop.exit_status) from stop
     write_json(json_file, as_json(bundle, monotonic() - started))
     show(_table(bundle))

@@ -1,0 +1,152 @@
+"""Options of ``inspectd calibrate`` for scorers that are trained."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from inspectd.cli.output import note
+
+MPFNET, TRAINING = "Model, mpfnet", "Training"
+"""Panels of the help."""
+
+
+class DeviceName(StrEnum):
+    """The values of ``--device``."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+class FusionName(StrEnum):
+    """The values of ``--fusion``."""
+
+    RESIDUAL = "residual"
+    PROTOTYPE = "prototype"
+    NONE = "none"
+
+
+class ScaleName(StrEnum):
+    """The values of ``--scale``."""
+
+    UNIT = "unit"
+    RAW = "raw"
+
+
+MPFNetFusion = Annotated[
+    FusionName | None,
+    typer.Option(
+        "--fusion",
+        help="How prototypes enter: the residual to the nearest one (default), that prototype "
+        "itself, or not at all.",
+        show_default=False,
+        rich_help_panel=MPFNET,
+    ),
+]
+MPFNetRatio = Annotated[
+    float | None,
+    typer.Option(
+        "--prototype-ratio",
+        min=0.001,
+        max=1.0,
+        help="Prototypes per good picture (default: 0.12).",
+        show_default=False,
+        rich_help_panel=MPFNET,
+    ),
+]
+MPFNetScale = Annotated[
+    ScaleName | None,
+    typer.Option(
+        "--scale",
+        help="Features get deviation 1 (unit, default) or stay as they are (raw, the paper's).",
+        show_default=False,
+        rich_help_panel=MPFNET,
+    ),
+]
+MPFNetNoise = Annotated[
+    float | None,
+    typer.Option(
+        "--noise",
+        min=0.0,
+        help="Deviation of the noise on features (default: 0.3 with unit, 0.018 with raw scale).",
+        show_default=False,
+        rich_help_panel=MPFNET,
+    ),
+]
+Epochs = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Epochs at most (default: the scorer's).",
+        show_default=False,
+        rich_help_panel=TRAINING,
+    ),
+]
+Batch = Annotated[
+    int | None,
+    typer.Option(
+        min=2,
+        help="What a step learns from: rows of features for mpfnet (default: the scorer's).",
+        show_default=False,
+        rich_help_panel=TRAINING,
+    ),
+]
+Patience = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Looks at the hold-out set without a better figure after which training stops "
+        "(default: the scorer's).",
+        show_default=False,
+        rich_help_panel=TRAINING,
+    ),
+]
+Budget = Annotated[
+    float | None,
+    typer.Option(
+        min=0.01,
+        metavar="MINUTES",
+        help="Time that training may take; what that gave away stands in the report (default: as "
+        "long as it takes).",
+        show_default=False,
+        rich_help_panel=TRAINING,
+    ),
+]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume",
+        help="Go on with the interrupted training of the same command.",
+        rich_help_panel=TRAINING,
+    ),
+]
+Device = Annotated[
+    DeviceName,
+    typer.Option(
+        help="Where training computes; auto takes a CUDA device where there is one.",
+        rich_help_panel=TRAINING,
+    ),
+]
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """The options that were given, as plain values."""
+    return {
+        name: value.value if isinstance(value, StrEnum) else value
+        for name, value in options.items()
+        if value is not None
+    }
+
+
+def tell_resumable(folder: Path) -> None:
+    """Says how to go on, where an interrupted training left a checkpoint."""
+    if any(folder.glob("checkpoint.*")):
+        note(
+            "the training is kept up to its last checkpoint; the same command with --resume goes "
+            "on from there",
+            "yellow",
+        )
