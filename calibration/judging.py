@@ -25,6 +25,8 @@ class Judged:
     """(N,) whether defective."""
     masks: tuple[MaskArray | None, ...]
     """(N,) of the model's input size, 255 where defective; None where it isn't known."""
+    top_pixels: int = 1
+    """A picture's score is the mean of so many highest pixels."""
 
     @property
     def is_useful(self) -> bool:
@@ -35,7 +37,8 @@ class Judged:
         """Image AUROC and, where defects have masks, pixel AP of (H, W) maps, in order."""
         peaks, thin = [], []
         for one in maps:
-            peaks.append(float(one.max()))
+            highest = np.partition(one, -self.top_pixels, axis=None)[-self.top_pixels :]
+            peaks.append(float(highest.mean()))
             thin.append(one[::STRIDE, ::STRIDE])
         found = {"image AUROC": auroc(np.array(peaks), self.labels)}
         known = [index for index, mask in enumerate(self.masks) if mask is not None]
@@ -49,13 +52,13 @@ class Judged:
         return mask[::STRIDE, ::STRIDE] if mask is not None and self.labels[index] else None
 
 
-def judged(holdout: Sequence[Labelled]) -> Judged:
-    """Labels and masks of the hold-out set."""
+def judged(holdout: Sequence[Labelled], top_pixels: int = 1) -> Judged:
+    """Labels and masks of the hold-out set; `top_pixels` as `Fitted` has it."""
     labels, masks = [], []
     for one in holdout:
         labels.append(one.is_defect)
         masks.append(one.mask)
-    return Judged(np.array(labels, np.bool_), tuple(masks))
+    return Judged(np.array(labels, np.bool_), tuple(masks), top_pixels)
 
 
 def smoothed(patches: MapArray, size: tuple[int, int], sigma: float) -> MapArray:

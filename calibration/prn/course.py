@@ -16,21 +16,20 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from calibration.metrics import auroc, pixel_average_precision
+from calibration.features import HalfArray
+from calibration.judging import judged
 from calibration.prn.examples import Anomalies, Frozen
 from calibration.prn.fusion import Maps
 from calibration.prn.losses import LAMBDA, focal_loss, smooth_loss
 from calibration.prn.network import PRN, residuals_of
 from calibration.prn.prototypes import Prototypes
 from calibration.scorers import Labelled
-from inspectd.core.records import ImageArray, MaskArray
+from inspectd.core.records import ImageArray, MapArray, MaskArray
 
 DECAY = 0.99
 """Of the averages; smaller in the first steps, while the weights still move far."""
 JUDGED = 64
 """Hold-out pictures that are looked at during training, evenly many of good and defective."""
-PICTURES = 8
-"""Judged at a time."""
 
 
 class Averaged(nn.Module):
@@ -77,7 +76,7 @@ class PRNCourse:
         optimiser: torch.optim.Optimizer,
         prototypes: Sequence[Prototypes],
         frozen: Frozen,
-        normal: Sequence[torch.Tensor],
+        normal: Sequence[HalfArray],
         anomalies: Anomalies,
         holdout: Sequence[Labelled],
         top_pixels: int,
@@ -87,7 +86,8 @@ class PRNCourse:
         self.optimisers = {"adam": optimiser}
         self._prototypes, self._frozen = prototypes, frozen
         self._normal, self._anomalies = normal, anomalies
-        self._holdout, self._top_pixels = judged(holdout), top_pixels
+        self._holdout = evenly(holdout)
+        self._judged = judged(self._holdout, top_pixels)
 
     def losses(self, step: int, rng: np.random.Generator) -> Mapping[str, torch.Tensor]:
         """Equation 5 of one batch, its two parts."""
@@ -96,11 +96,11 @@ class PRNCourse:
         device = self._frozen.device
         shown = self._anomalies.draw(step, rng)
         normal = self._anomalies.shares.normal
-        chosen = torch.from_numpy(rng.integers(len(self._normal[0]), size=normal))
+        chosen = rng.integers(len(self._normal[0]), size=normal)
         with torch.autocast(device, torch.bfloat16, enabled=is_mixed(device)):
             anomalous = self._frozen.stages([image for image, _ in shown])
             stages = [
-                torch.cat([known[chosen].to(device).float(), found.float()])
+                torch.cat([torch.from_numpy(known[chosen]).to(device).float(), found.float()])
                 for known, found in zip(self._normal, anomalous, strict=True)
             ]
             logits = self.model(stages, residuals_of(self._prototypes, stages))
@@ -111,31 +111,22 @@ class PRNCourse:
     def judge(self) -> Mapping[str, float]:
         """Image AUROC and pixel AP of the averages."""
         self.model.update()
-        maps = [self._map(one.image) for one in self._holdout]
-        if not maps:
+        if not self._judged.is_useful:
             return {}
-        scores = np.array([np.sort(m, axis=None)[-self._top_pixels :].mean() for m in maps])
-        is_defect = np.array([one.is_defect for one in self._holdout])
-        figures = {}
-        if is_defect.any() and not is_defect.all():
-            figures["image AUROC"] = auroc(scores.astype(np.float64), is_defect)
-        masks = [one.mask for one in self._holdout]
-        if any(mask is not None and mask.any() for mask in masks):
-            figures["pixel AP"] = pixel_average_precision(maps, masks)
-        return figures
+        return self._judged.figures(self._map(one.image) for one in self._holdout)
 
-    def _map(self, image: ImageArray) -> np.ndarray:
+    def _map(self, image: ImageArray) -> MapArray:
         """(H, W) float32 probabilities."""
         device = self._frozen.device
         with torch.autocast(device, torch.bfloat16, enabled=is_mixed(device)):
             stages = [stage.float() for stage in self._frozen.stages([image])]
             logits = self.model(stages, residuals_of(self._prototypes, stages))
         size = torch.Size(image.shape[:2])
-        found: np.ndarray = _full(torch.sigmoid(logits.float()), size)[0, 0].cpu().numpy()
+        found: MapArray = _full(torch.sigmoid(logits.float()), size)[0, 0].cpu().numpy()
         return found
 
 
-def judged(holdout: Sequence[Labelled], limit: int = JUDGED) -> list[Labelled]:
+def evenly(holdout: Sequence[Labelled], limit: int = JUDGED) -> list[Labelled]:
     """At most `limit` pictures, half of them good if there are as many, evenly spread."""
     found = []
     for wanted in (False, True):

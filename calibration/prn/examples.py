@@ -1,9 +1,8 @@
-"""What PRN is trained on: cached features of good pictures, and batches with anomalies among them.
+"""What PRN is trained on beside good pictures, whose features are cached: anomalies.
 
-The backbone is frozen, so a good picture's features are found once and kept in half precision;
-an anomaly is new each time and goes through the backbone. Section 4.1's batch is one half normal,
-one quarter extended and one quarter simulated anomalies (of these half heterologous, half
-homologous); without seen defects the simulated ones take the extended ones' place.
+The backbone is frozen, but an anomaly is new each time and goes through it. Section 4.1's batch is
+one half normal, one quarter extended and one quarter simulated anomalies (of these half
+heterologous, half homologous); without seen defects simulated ones take the extended ones' place.
 
 Not in the paper: of the extended anomalies a share is the seen defects as they are, in their own
 picture. A training of a few hundred steps learns from these soonest.
@@ -11,7 +10,7 @@ picture. A training of a few hundred steps learns from these soonest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,11 +21,6 @@ from calibration.backbones import Network
 from calibration.prn.fusion import Maps
 from calibration.scorers import Labelled
 from inspectd.core.records import ImageArray, MaskArray
-
-CACHE_BYTES = 2**31
-"""For the features of good pictures; where it binds, as many are drawn as fit."""
-PICTURES = 4
-"""That go through the backbone at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,27 +102,6 @@ class Frozen:
         x = ((x - self._mean) / self._std).to(self.device, memory_format=torch.channels_last)
         stages: Maps = self.network(x)
         return stages
-
-
-def cached_features(
-    images: Sequence[ImageArray],
-    frozen: Frozen,
-    rng: np.random.Generator,
-    report: Callable[[int, int], None],
-    limit: int = CACHE_BYTES,
-) -> list[torch.Tensor]:
-    """Three (N, C, h, w) tensors in half precision on the CPU; N as many as `limit` bytes hold."""
-    first = frozen.stages([images[0]])
-    size = sum(2 * stage[0].numel() for stage in first)
-    count = max(1, min(len(images), limit // size))
-    chosen = np.sort(rng.choice(len(images), count, replace=False))
-    kept = [torch.empty((count, *stage.shape[1:]), dtype=torch.float16) for stage in first]
-    for start in range(0, count, PICTURES):
-        batch = [images[int(index)] for index in chosen[start : start + PICTURES]]
-        for part, stage in zip(kept, frozen.stages(batch), strict=True):
-            part[start : start + len(batch)] = stage
-        report(start + len(batch), count)
-    return kept
 
 
 def seen_defects(seen: Sequence[Labelled]) -> list[SeenDefect]:

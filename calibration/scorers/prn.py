@@ -19,16 +19,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from time import monotonic
 
-import numpy as np
 import torch
 
 from calibration.anomalies import AnomalyGenerator, Kind
 from calibration.backbones import Backbone, Network
+from calibration.features import HalfArray, cached_maps
 from calibration.prn.course import Averaged, PRNCourse, is_mixed
-from calibration.prn.examples import Anomalies, Frozen, Shares, cached_features, seen_defects
+from calibration.prn.examples import Anomalies, Frozen, Shares, seen_defects
 from calibration.prn.network import PRN, Head, Modules, stage_sizes
 from calibration.prn.prototypes import Prototypes, Residual, cluster_rows, prototype_count
 from calibration.scorers import Fitted, Material, Option, Report
@@ -44,7 +44,6 @@ SEEN = 10
 JUDGED_EVERY = 50
 """Steps between two looks at the hold-out set."""
 PATIENCE = 20
-"""Looks without a better figure."""
 AUTOMATIC = 0
 
 
@@ -74,12 +73,8 @@ class PRNScorer:
     """At each scale."""
     residual: Residual = "absolute"
     """`absolute` or `squared` difference of each element."""
-    prototypes: bool = True
-    """Table 4's MP."""
-    fusion: bool = True
-    """Table 4's MF."""
-    attention: bool = True
-    """Table 4's MSA."""
+    modules: str = "prototypes,fusion,attention"
+    """Those that there are (table 4's MP, MF and MSA); `none` for the bare U-Net."""
     kinds: str = "extended,heterologous,homologous"
     """Of anomalies that are taught (table 5)."""
     unchanged: float = 0.5
@@ -88,10 +83,12 @@ class PRNScorer:
     """Real defects that are learned from."""
     batch: int = AUTOMATIC
     """Pictures; 0: as the schedule of the device has it. So below."""
-    rate: float = AUTOMATIC
+    learning_rate: float = AUTOMATIC
     """Adam's learning rate."""
     epochs: int = AUTOMATIC
     """Times each good picture is shown as normal, at most."""
+    patience: int = PATIENCE
+    """Looks at the hold-out set without a better figure after which training ends."""
     name: str = field(default="prn", init=False)
 
     def __post_init__(self) -> None:
@@ -105,9 +102,14 @@ class PRNScorer:
             raise ConfigError(
                 f"batch is at least 4 pictures, or 0 for the default, not {self.batch}"
             )
-        if min(self.batch, self.rate, self.epochs, self.seen_limit, self.max_prototypes - 1) < 0:
-            raise ConfigError("batch, rate, epochs and the limits can't be negative")
+        for option in ("seen_limit", "learning_rate", "epochs"):
+            if getattr(self, option) < 0:
+                raise ConfigError(f"{option} is not below 0, as {getattr(self, option)} is")
+        for option in ("max_prototypes", "patience"):
+            if getattr(self, option) < 1:
+                raise ConfigError(f"{option} is 1 or more, not {getattr(self, option)}")
         kinds_named(self.kinds)
+        modules_named(self.modules)
 
     def options(self) -> dict[str, Option]:
         """The settings that reproduce a fit."""
@@ -119,7 +121,7 @@ class PRNScorer:
         """What is asked for, and the device's schedule for the rest."""
         usual = SCHEDULES[device]
         return Schedule(
-            self.batch or usual.batch, self.rate or usual.rate, self.epochs or usual.epochs
+            self.batch or usual.batch, self.learning_rate or usual.rate, self.epochs or usual.epochs
         )
 
     def fit(self, material: Material, backbone: Backbone, seed: int, report: Report) -> Fitted:
@@ -133,13 +135,18 @@ class PRNScorer:
         anomalies, schedule = self._anomalies(material, seed), self.schedule(material.device)
         good = anomalies.generator.good
         frozen = Frozen(_moved(backbone.network, material.device), material.device)
-        features = cached_features(
+        features = cached_maps(
             good,
-            frozen,
-            np.random.default_rng(seed),
-            lambda done, total: report("extracting features", done, total),
+            backbone,
+            range(3),
+            device=material.device,
+            report=lambda done, total: report("extracting features", done, total),
         )
-        known = self._prototypes(features, seed, material.device) if self.prototypes else []
+        known = (
+            self._prototypes(features, seed, material.device)
+            if modules_named(self.modules).prototypes
+            else []
+        )
         model = self._model(good[0].shape[:2], backbone, seed).to(material.device)
         optimiser = torch.optim.AdamW(
             model.network.parameters(), schedule.rate, weight_decay=WEIGHT_DECAY
@@ -149,13 +156,13 @@ class PRNScorer:
             model, optimiser, known, frozen, features, anomalies, material.holdout, top_pixels
         )
         steps = -(-len(features[0]) // anomalies.shares.normal)
-        plan = Plan(schedule.epochs, steps, judged_every=JUDGED_EVERY, patience=PATIENCE)
+        plan = Plan(schedule.epochs, steps, judged_every=JUDGED_EVERY, patience=self.patience)
         outcome = train(course, plan, material, seed, report, used_s=monotonic() - started)
         head = Head(known, model.average).to("cpu").eval()
         return Fitted(
             _with_plain_layout(head),
             {
-                **self._facts(material, features, known, anomalies),
+                **self._facts(material, known, anomalies),
                 **facts_of(plan, outcome, material.device),
             },
             sigma=0.0,
@@ -167,10 +174,9 @@ class PRNScorer:
     def _model(self, size: Sequence[int], backbone: Backbone, seed: int) -> Averaged:
         """Untrained, for an input of (H, W); the same for the same seed."""
         sizes = stage_sizes((size[0], size[1]), backbone.network.strides)
-        modules = Modules(self.prototypes, self.fusion, self.attention)
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            network = PRN(backbone.network.channels, sizes, modules)
+            network = PRN(backbone.network.channels, sizes, modules_named(self.modules))
         channels_last: Averaged = Averaged(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return channels_last
 
@@ -185,11 +191,14 @@ class PRNScorer:
         shares = Shares(self.schedule(material.device).batch, self.unchanged)
         return Anomalies(AnomalyGenerator(good, seen, seed=seed), kinds, shares)
 
-    def _prototypes(self, features: list[torch.Tensor], seed: int, device: str) -> list[Prototypes]:
+    def _prototypes(self, features: list[HalfArray], seed: int, device: str) -> list[Prototypes]:
+        """At each scale; none where the modules do without."""
+        if not modules_named(self.modules).prototypes:
+            return []
         count = prototype_count(len(features[0]), self.ratio, self.max_prototypes)
         found = []
         for stage in features:
-            means = cluster_rows(stage.flatten(1).numpy(), count, seed)
+            means = cluster_rows(stage.reshape(len(stage), -1), count, seed)
             maps = torch.from_numpy(means).reshape(count, *stage.shape[1:])  # (K, C, H, W)
             found.append(Prototypes(maps, self.residual).to(device))
         return found
@@ -197,7 +206,6 @@ class PRNScorer:
     def _facts(
         self,
         material: Material,
-        features: list[torch.Tensor],
         known: list[Prototypes],
         anomalies: Anomalies,
     ) -> dict[str, str]:
@@ -211,8 +219,6 @@ class PRNScorer:
         if known:
             megabytes = sum(4 * one.maps.numel() for one in known) / 1e6
             facts["prototypes"] = f"{len(known[0].maps)} at each scale, {megabytes:.0f} MB"
-        if len(features[0]) < len(material.good):
-            facts["normal pictures"] = f"{len(features[0])} of {len(material.good)} fit into memory"
         return facts
 
 
@@ -227,6 +233,21 @@ def kinds_named(text: str) -> tuple[Kind, ...]:
     if not names or set(names) - set(known):
         raise ConfigError(f"kinds is a list of {', '.join(known)}, with commas, not {text!r}")
     return tuple(kind for name, kind in known.items() if name in names)
+
+
+def modules_named(text: str) -> Modules:
+    """The modules of a list with commas between; `none` has none.
+
+    Raises:
+        ConfigError: empty, or no such module.
+    """
+    known = [one.name for one in fields(Modules)]
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names or (names != ["none"] and set(names) - set(known)):
+        raise ConfigError(
+            f"modules is a list of {', '.join(known)}, with commas, or none; not {text!r}"
+        )
+    return Modules(*(name in names for name in known))
 
 
 def _moved(network: Network, device: str) -> Network:

@@ -53,11 +53,17 @@ from inspectd.cli.training import (
     Device,
     DeviceName,
     Epochs,
+    LearningRate,
     MPFNetFusion,
     MPFNetNoise,
-    MPFNetRatio,
     MPFNetScale,
     Patience,
+    PRNKinds,
+    PRNModules,
+    PRNResidual,
+    PRNSeen,
+    PRNUnchanged,
+    PrototypeRatio,
     Resume,
     given,
     tell_resumable,
@@ -80,6 +86,8 @@ EXAMPLES = (
     "--policy max-escapes --max-escape-rate 0.05",
     "inspectd calibrate --product bottle --images good_parts --holdout more_good_parts "
     "--policy sigma --false-alarm-rate 0.01",
+    "inspectd calibrate --product bottle --images good_parts --holdout labelled_parts "
+    "--backbone resnet18 --scorer prn --budget 60",
 )
 BUILTIN = "builtin"
 BUILTIN_NOTE = (
@@ -120,8 +128,8 @@ def calibrate(
     scorer: Annotated[
         str,
         typer.Option(
-            help="Scoring method: protoad (learns prototypes, in one pass) or mpfnet (trains a "
-            "network on features with noise).",
+            help="Scoring method: protoad (learns prototypes, in one pass), mpfnet (trains a "
+            "network on features with noise) or prn (trains one on a few masked defects).",
             rich_help_panel=MODEL,
         ),
     ] = "protoad",
@@ -171,8 +179,8 @@ def calibrate(
         int | None,
         typer.Option(
             min=1,
-            help="protoad: clustering stops below so many (default: 10000). mpfnet: whole maps, "
-            "at most (default: 32).",
+            help="protoad: clustering stops below so many (default: 10000). mpfnet and prn: "
+            "whole maps, at most (default: 32 and 40).",
             show_default=False,
             rich_help_panel=MODEL,
         ),
@@ -207,9 +215,15 @@ def calibrate(
         ),
     ] = None,
     fusion: MPFNetFusion = None,
-    prototype_ratio: MPFNetRatio = None,
+    prototype_ratio: PrototypeRatio = None,
     scale: MPFNetScale = None,
     noise: MPFNetNoise = None,
+    modules: PRNModules = None,
+    residual: PRNResidual = None,
+    kinds: PRNKinds = None,
+    unchanged: PRNUnchanged = None,
+    seen: PRNSeen = None,
+    learning_rate: LearningRate = None,
     epochs: Epochs = None,
     batch: Batch = None,
     patience: Patience = None,
@@ -261,6 +275,12 @@ def calibrate(
         ratio=prototype_ratio,
         scale=scale,
         noise=noise,
+        modules=modules,
+        residual=residual,
+        kinds=kinds,
+        unchanged=unchanged,
+        seen_limit=seen,
+        learning_rate=learning_rate,
         epochs=epochs,
         batch=batch,
         patience=patience,

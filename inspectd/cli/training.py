@@ -10,7 +10,7 @@ import typer
 
 from inspectd.cli.output import note
 
-MPFNET, TRAINING = "Model, mpfnet", "Training"
+MPFNET, PRN, TRAINING = "Model, mpfnet", "Model, prn", "Training"
 """Panels of the help."""
 
 
@@ -37,6 +37,13 @@ class ScaleName(StrEnum):
     RAW = "raw"
 
 
+class ResidualName(StrEnum):
+    """The values of ``--residual``."""
+
+    ABSOLUTE = "absolute"
+    SQUARED = "squared"
+
+
 MPFNetFusion = Annotated[
     FusionName | None,
     typer.Option(
@@ -47,15 +54,15 @@ MPFNetFusion = Annotated[
         rich_help_panel=MPFNET,
     ),
 ]
-MPFNetRatio = Annotated[
+PrototypeRatio = Annotated[
     float | None,
     typer.Option(
         "--prototype-ratio",
         min=0.001,
         max=1.0,
-        help="Prototypes per good picture (default: 0.12).",
+        help="Prototypes per good picture (default: 0.12 for mpfnet, 0.1 for prn).",
         show_default=False,
-        rich_help_panel=MPFNET,
+        rich_help_panel="Model",
     ),
 ]
 MPFNetScale = Annotated[
@@ -77,6 +84,69 @@ MPFNetNoise = Annotated[
         rich_help_panel=MPFNET,
     ),
 ]
+PRNModules = Annotated[
+    str | None,
+    typer.Option(
+        "--modules",
+        metavar="LIST",
+        help="Modules of the network, with commas between: prototypes,fusion,attention (default), "
+        "or none.",
+        show_default=False,
+        rich_help_panel=PRN,
+    ),
+]
+PRNResidual = Annotated[
+    ResidualName | None,
+    typer.Option(
+        "--residual",
+        help="Difference of each element to the nearest prototype's (default: absolute).",
+        show_default=False,
+        rich_help_panel=PRN,
+    ),
+]
+PRNKinds = Annotated[
+    str | None,
+    typer.Option(
+        "--kinds",
+        metavar="LIST",
+        help="Kinds of anomalies that are taught: extended,heterologous,homologous (default).",
+        show_default=False,
+        rich_help_panel=PRN,
+    ),
+]
+PRNUnchanged = Annotated[
+    float | None,
+    typer.Option(
+        "--unchanged",
+        min=0.0,
+        max=1.0,
+        help="Share of the extended anomalies that are seen defects as they are (default: 0.5; "
+        "the paper's: 0).",
+        show_default=False,
+        rich_help_panel=PRN,
+    ),
+]
+PRNSeen = Annotated[
+    int | None,
+    typer.Option(
+        "--seen",
+        min=0,
+        help="Defects with masks of the hold-out folder that are learned from, at most half of "
+        "them (default: 10).",
+        show_default=False,
+        rich_help_panel=PRN,
+    ),
+]
+LearningRate = Annotated[
+    float | None,
+    typer.Option(
+        "--learning-rate",
+        min=0.0,
+        help="Of prn (default: 0.0001 on a GPU, 0.001 with the short schedule of a CPU).",
+        show_default=False,
+        rich_help_panel=PRN,
+    ),
+]
 Epochs = Annotated[
     int | None,
     typer.Option(
@@ -90,7 +160,8 @@ Batch = Annotated[
     int | None,
     typer.Option(
         min=2,
-        help="What a step learns from: rows of features for mpfnet (default: the scorer's).",
+        help="What a step learns from: rows of features for mpfnet, pictures for prn (default: the "
+        "scorer's).",
         show_default=False,
         rich_help_panel=TRAINING,
     ),

@@ -89,13 +89,19 @@ def test_a_resumed_fit_goes_on_as_if_never_interrupted(
 
 
 @pytest.mark.parametrize(
-    ("option", "kind"),
-    [("prototypes", Prototypes), ("fusion", Fusion), ("attention", MultiSizeAttention)],
+    ("modules", "missing"),
+    [
+        ("fusion,attention", {Prototypes}),
+        ("prototypes,attention", {Fusion}),
+        ("prototypes,fusion", {MultiSizeAttention}),
+        ("none", {Prototypes, Fusion, MultiSizeAttention}),
+    ],
 )
-def test_each_module_can_be_switched_off(material: Material, option: str, kind: type) -> None:
+def test_modules_can_be_left_out(material: Material, modules: str, missing: set[type]) -> None:
     """The rows of table 4."""
-    fitted = _fit(material, **{option: False})
-    assert not any(isinstance(module, kind) for module in fitted.head.modules())
+    fitted = _fit(material, modules=modules)
+    kinds = {Prototypes, Fusion, MultiSizeAttention}
+    assert kinds - {type(module) for module in fitted.head.modules()} == missing
 
 
 def test_without_seen_defects_it_learns_from_simulated_ones(material: Material) -> None:
@@ -139,14 +145,14 @@ def test_a_revision_is_made_with_it(tiny_data: Path, tmp_path: Path) -> None:
 
 def test_options_make_the_same_scorer_again() -> None:
     """What the manifest keeps is enough to fit anew."""
-    scorer = PRNScorer(ratio=0.2, residual="squared", attention=False, kinds="homologous")
+    scorer = PRNScorer(ratio=0.2, residual="squared", modules="fusion", kinds="homologous")
     assert scorer_named(scorer.name, **scorer.options()) == scorer
 
 
 def test_the_papers_schedule_is_the_gpus() -> None:
     """A CPU has one of its own; what is asked for goes before both."""
     assert PRNScorer().schedule("cuda") == Schedule(64, 1e-4, 700)
-    assert PRNScorer(batch=16, rate=3e-4).schedule("cpu") == Schedule(16, 3e-4, 30)
+    assert PRNScorer(batch=16, learning_rate=3e-4).schedule("cpu") == Schedule(16, 3e-4, 30)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +162,9 @@ def test_the_papers_schedule_is_the_gpus() -> None:
         ({"residual": "cosine"}, "'absolute' or 'squared', not 'cosine'"),
         ({"unchanged": 1.5}, "unchanged is a share"),
         ({"batch": 2}, "batch is at least 4"),
-        ({"rate": -1.0}, "can't be negative"),
+        ({"learning_rate": -1.0}, "learning_rate is not below 0"),
+        ({"max_prototypes": 0}, "max_prototypes is 1 or more"),
+        ({"modules": "fusion,magic"}, "prototypes, fusion, attention, with commas, or none; not"),
         ({"kinds": "extended,strange"}, "heterologous, homologous, with commas, not 'extended,st"),
         ({"kinds": ""}, "kinds is a list"),
     ],

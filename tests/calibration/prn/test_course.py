@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from calibration.prn.course import Averaged, judged
+from calibration.prn.course import Averaged, evenly
 from calibration.prn.network import PRN, Modules, stage_sizes
 from calibration.scorers import Labelled
 
@@ -74,7 +74,7 @@ def test_judged_pictures_are_spread_over_good_and_defective(
     image = np.zeros((8, 8, 3), np.uint8)
     labels = ["good"] * good + ["dent"] * defective
     holdout = [Labelled(f"{at}.png", label, image, None) for at, label in enumerate(labels)]
-    found = judged(holdout, limit)
+    found = evenly(holdout, limit)
     counts = sum(not one.is_defect for one in found), sum(one.is_defect for one in found)
     assert counts == expected
     if defective == 100:

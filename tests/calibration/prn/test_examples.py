@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
 from calibration.anomalies import AnomalyGenerator, Kind, SeenDefect
 from calibration.backbones import load_backbone
-from calibration.prn.examples import Anomalies, Frozen, Shares, cached_features, seen_defects
+from calibration.prn.examples import Anomalies, Frozen, Shares, seen_defects
 from calibration.scorers import Labelled
 from inspectd.core.records import ImageArray
 
@@ -85,25 +84,11 @@ def test_the_same_step_draws_the_same_batch() -> None:
     assert not all(np.array_equal(a[0], b[0]) for a, b in zip(first, other, strict=True))
 
 
-def test_cached_features_are_the_backbones() -> None:
-    """To half precision, in the pictures' order."""
-    pictures = _pictures()
-    frozen = Frozen(load_backbone("builtin").network, "cpu")
-    cached = cached_features(pictures, frozen, np.random.default_rng(0), lambda *_: None)
-    for part, stage in zip(cached, frozen.stages(pictures), strict=True):
-        assert part.dtype == torch.float16
-        torch.testing.assert_close(part.float(), stage, atol=2e-3, rtol=2e-3)
-
-
-def test_no_more_features_are_kept_than_fit() -> None:
-    """Then some of the pictures are drawn; one at least."""
-    frozen = Frozen(load_backbone("builtin").network, "cpu")
-    one = sum(2 * stage[0].numel() for stage in frozen.stages(_pictures(1)))
-    for limit, count in ((3 * one, 3), (0, 1)):
-        cached = cached_features(
-            _pictures(), frozen, np.random.default_rng(0), lambda *_: None, limit
-        )
-        assert {len(part) for part in cached} == {count}
+def test_frozen_stages_are_the_backbones() -> None:
+    """Three maps, without gradients; a tensor that can be trained on."""
+    stages = Frozen(load_backbone("builtin").network, "cpu").stages(_pictures(2))
+    assert [stage.shape[2] for stage in stages] == [16, 8, 4]
+    assert not any(stage.requires_grad or stage.is_inference() for stage in stages)
 
 
 def test_a_seen_defect_outside_the_crop_teaches_nothing() -> None:
