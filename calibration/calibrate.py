@@ -23,7 +23,7 @@ import torch
 
 import inspectd
 from calibration.backbones import Backbone
-from calibration.checkpoints import forget_checkpoint
+from calibration.checkpoints import forget_checkpoint, read_checkpoint
 from calibration.dataset import (
     Sample,
     digest_of,
@@ -156,6 +156,7 @@ def calibrate(
         budget_s=request.budget_s,
         device=device_named(request.device),
     )
+    _require_resumable(material)
     fitted = scorer.fit(material, backbone, request.seed, report)
     with store.staging(request.product) as folder:
         graph = ScoringGraph(backbone, fitted.head, request.crop, fitted.sigma, fitted.top_pixels)
@@ -322,6 +323,12 @@ def _score_holdout(
         pictures, runtime, lambda done, total: report("scoring the hold-out set", done, total)
     )
     return Holdout(tuple(scored), "simulated" if request.holdout is None else "real")
+
+
+def _require_resumable(material: Material) -> None:
+    """Refuses to go on from what isn't there, before features are extracted."""
+    if material.is_resumed and material.folder is not None:
+        read_checkpoint(material.folder, material.request)
 
 
 def _digest(

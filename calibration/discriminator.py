@@ -7,6 +7,7 @@ resolution because upsampling commutes with it, the leaky ReLU and a second 1x1 
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,10 @@ Stages = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 SLOPE = 0.2
 """Of the leaky ReLU where it is negative (section III.3)."""
+DECAY = 0.99
+"""Of the running mean of the weights, per step."""
+WARM_UP = 5
+"""Steps over which the running mean forgets how the weights began."""
 LEAST = 1e-3
 """Deviations below this share of the largest one are taken for it."""
 
@@ -45,6 +50,12 @@ def unit_scaling(rows: Floats) -> Scaling:
     """Gives each channel of (N, C) good rows mean 0 and deviation 1."""
     deviation = rows.std(axis=0)
     return Scaling(rows.mean(axis=0), 1 / np.maximum(deviation, LEAST * deviation.max()))
+
+
+def common_scaling(rows: Floats) -> Scaling:
+    """Divides all channels of (N, C) good rows by one number, so that their mean deviation is 1."""
+    gain = np.full(rows.shape[1], 1 / rows.std(axis=0).mean(), np.float32)
+    return Scaling(rows.mean(axis=0), gain)
 
 
 def no_scaling(rows: Floats) -> Scaling:
@@ -75,6 +86,35 @@ class Discriminating(nn.Module):
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         """(N, D) rows to the anomaly score of equation 9, (N,)."""
         return -self.normality(self.adapter(rows))
+
+
+class Averaged(nn.Module):
+    """A network and the running mean of its weights (Polyak & Juditsky 1992, exponential here).
+
+    The discriminator's judgement swings from step to step; that of the mean doesn't.
+    """
+
+    def __init__(self, network: Discriminating) -> None:
+        """Takes the network that is trained."""
+        super().__init__()
+        self.network = network
+        self.average = deepcopy(network).requires_grad_(False)
+
+    def follow(self, step: int) -> None:
+        """Moves the mean towards the weights after so many steps; faster in the beginning."""
+        share = 1 - min(DECAY, step / (step + WARM_UP))
+        with torch.no_grad():
+            pairs = zip(
+                self.average.state_dict().values(), self.network.state_dict().values(), strict=True
+            )
+            for mean, new in pairs:
+                if mean.is_floating_point():
+                    mean.lerp_(new, share)
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        """(N, C) rows to the mean network's anomaly scores, (N,)."""
+        scores: torch.Tensor = self.average(rows)
+        return scores
 
 
 class MPFHead(nn.Module):

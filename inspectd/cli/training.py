@@ -33,7 +33,8 @@ class FusionName(StrEnum):
 class ScaleName(StrEnum):
     """The values of ``--scale``."""
 
-    UNIT = "unit"
+    COMMON = "common"
+    CHANNEL = "channel"
     RAW = "raw"
 
 
@@ -69,7 +70,8 @@ MPFNetScale = Annotated[
     ScaleName | None,
     typer.Option(
         "--scale",
-        help="Features get deviation 1 (unit, default) or stay as they are (raw, the paper's).",
+        help="Features get a mean deviation of 1 (common, default), each channel gets 1, or they "
+        "stay as they come (raw).",
         show_default=False,
         rich_help_panel=MPFNET,
     ),
@@ -79,7 +81,8 @@ MPFNetNoise = Annotated[
     typer.Option(
         "--noise",
         min=0.0,
-        help="Deviation of the noise on features (default: 0.3 with unit, 0.018 with raw scale).",
+        help="Deviation of the noise on features (default: 0.16; with scale channel 0.3, with raw "
+        "0.018).",
         show_default=False,
         rich_help_panel=MPFNET,
     ),
