@@ -17,6 +17,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from calibration.prn.norm import Norm
+
 SPLITS = (1, 2, 4, 8)
 """Patches along each axis: their sizes are h, h/2, h/4 and h/8."""
 SHARE = 8
@@ -35,7 +37,7 @@ class MultiSizeAttention(nn.Module):
         inner = self.width * len(SPLITS)
         self.embed = nn.Conv2d(channels, 3 * inner, 1)
         self.block = nn.Sequential(
-            nn.BatchNorm2d(inner),
+            Norm(inner),
             nn.Conv2d(inner, inner // 2, 1, bias=False),
             nn.BatchNorm2d(inner // 2),
             nn.ReLU(),

@@ -22,6 +22,7 @@ from torch import nn
 from calibration.prn.attention import MultiSizeAttention
 from calibration.prn.decoder import Bottom, Decoder
 from calibration.prn.fusion import Fusion, Maps
+from calibration.prn.norm import Norm
 from calibration.prn.prototypes import Prototypes
 
 LAYERS = 3
@@ -51,7 +52,7 @@ class PRN(nn.Module):
         skips = [2 * c if modules.prototypes else c for c in channels]
         self.fuse_features = _fusion(channels, sizes, modules)
         self.fuse_residuals = _fusion(channels, sizes, modules) if modules.prototypes else None
-        self.norms = nn.ModuleList(nn.BatchNorm2d(c) for c in skips)
+        self.norms = nn.ModuleList(Norm(c) for c in skips)
         self.attention = nn.ModuleList(
             _layers(c, size) if modules.attention else nn.Identity()
             for c, size in zip(skips, sizes, strict=True)

@@ -123,8 +123,8 @@ def test_the_backbone_stays_as_it_is(material: Material) -> None:
     assert not backbone.network.training
 
 
-def test_a_revision_is_made_with_it(tiny_data: Path, tmp_path: Path) -> None:
-    """Trained, exported, in agreement with torch, thresholded and stored."""
+def test_a_revision_learns_from_half_of_the_masked_defects(tiny_data: Path, tmp_path: Path) -> None:
+    """Trained, exported and stored; what was learned from is left out of the hold-out set."""
     request = Request(
         product="tiny",
         images=tiny_data,
@@ -136,11 +136,15 @@ def test_a_revision_is_made_with_it(tiny_data: Path, tmp_path: Path) -> None:
         threads=1,
         device="cpu",
     )
-    store = ProductStore(tmp_path)
+    found = find_holdout(tiny_data / "holdout")
+    masked = sum(one.is_defect and one.mask is not None for one in found)
     scorer = scorer_named("prn", **QUICK)
-    bundle = calibrate(request, scorer, load_backbone("builtin"), store, lambda *_: None)
-    assert bundle.manifest.recipe.scorer == "prn"
+    bundle = calibrate(
+        request, scorer, load_backbone("builtin"), ProductStore(tmp_path), lambda *_: None
+    )
     assert bundle.manifest.recipe.options == scorer.options()
+    defects = sum(one.is_defect for one in found)
+    assert bundle.manifest.dataset.n_holdout_defect == defects - masked // 2
 
 
 def test_options_make_the_same_scorer_again() -> None:

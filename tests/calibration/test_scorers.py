@@ -30,6 +30,7 @@ FILES = sorted(
 QUICK: Mapping[str, Mapping[str, Option]] = {
     "protoad": {"max_prototypes": 200},
     "mpfnet": {"epochs": 1, "batch": 64},
+    "prn": {"epochs": 1, "batch": 4},
 }
 """Options that make a fit short; a scorer without any is fitted as it is."""
 

@@ -19,6 +19,7 @@ from calibration.prn.attention import MultiSizeAttention
 from calibration.prn.fusion import Fusion
 from calibration.prn.losses import total_loss
 from calibration.prn.network import PRN, Head, Modules, stage_sizes
+from calibration.prn.norm import Norm
 from calibration.prn.prototypes import Prototypes
 
 CHANNELS = (8, 12, 16)
@@ -167,6 +168,25 @@ def _assert_torch_agrees(
     assert expected.std() > 1e-3  # a constant map would agree by itself
     np.testing.assert_allclose(maps, expected.numpy(), atol=1e-5)
     np.testing.assert_allclose(scores, score.numpy(), atol=1e-5)
+
+
+def test_no_batch_normalisation_is_left_in_the_graph(exported: tuple[ScoringGraph, Path]) -> None:
+    """Folded into convolutions, or a product and a sum."""
+    kinds = {node.op_type for node in onnx.load(exported[1]).graph.node}
+    assert "BatchNormalization" not in kinds
+
+
+@pytest.mark.parametrize("is_learning", [True, False])
+def test_the_exported_normalisation_is_torchs(is_learning: bool) -> None:
+    """With a batch's statistics while it learns, with those learned afterwards."""
+    ours, torchs = Norm(5), nn.BatchNorm2d(5)
+    x = 2 + 3 * torch.randn(4, 5, 6, 6, generator=torch.manual_seed(4))
+    for norm in (ours, torchs):
+        nn.init.constant_(norm.weight, 1.5)
+        norm(x)
+        norm.train(is_learning)
+    torch.testing.assert_close(ours(x), torchs(x))
+    torch.testing.assert_close(ours.running_var, torchs.running_var)
 
 
 def test_the_file_holds_the_prototypes_once(exported: tuple[ScoringGraph, Path]) -> None:
