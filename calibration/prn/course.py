@@ -84,7 +84,8 @@ class PRNCourse:
         """Takes the (N, C, h, w) features of good pictures as `normal`."""
         self.model = model
         self.optimisers = {"adam": optimiser}
-        self._prototypes, self._frozen = prototypes, frozen
+        self.prototypes, self.top_pixels = prototypes, top_pixels
+        self._frozen = frozen
         self._normal, self._anomalies = normal, anomalies
         self._holdout = evenly(holdout)
         self._judged = judged(self._holdout, top_pixels)
@@ -103,7 +104,7 @@ class PRNCourse:
                 torch.cat([torch.from_numpy(known[chosen]).to(device).float(), found.float()])
                 for known, found in zip(self._normal, anomalous, strict=True)
             ]
-            logits = self.model(stages, residuals_of(self._prototypes, stages))
+            logits = self.model(stages, residuals_of(self.prototypes, stages))
         mask = _mask(normal, [mask for _, mask in shown]).to(device)
         logits = _full(logits, mask.shape[-2:])
         return {"smooth L1": smooth_loss(logits, mask), "focal": LAMBDA * focal_loss(logits, mask)}
@@ -120,7 +121,7 @@ class PRNCourse:
         device = self._frozen.device
         with torch.autocast(device, torch.bfloat16, enabled=is_mixed(device)):
             stages = [stage.float() for stage in self._frozen.stages([image])]
-            logits = self.model(stages, residuals_of(self._prototypes, stages))
+            logits = self.model(stages, residuals_of(self.prototypes, stages))
         size = torch.Size(image.shape[:2])
         found: MapArray = _full(torch.sigmoid(logits.float()), size)[0, 0].cpu().numpy()
         return found

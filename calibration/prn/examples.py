@@ -20,6 +20,7 @@ from calibration.anomalies import AnomalyGenerator, Kind, SeenDefect
 from calibration.backbones import Network
 from calibration.prn.fusion import Maps
 from calibration.scorers import Labelled
+from inspectd.core.errors import ConfigError
 from inspectd.core.records import ImageArray, MaskArray
 
 
@@ -111,3 +112,16 @@ def seen_defects(seen: Sequence[Labelled]) -> list[SeenDefect]:
         for one in seen
         if one.mask is not None and one.mask.any()
     ]
+
+
+def kinds_named(text: str) -> tuple[Kind, ...]:
+    """The kinds of a list with commas between.
+
+    Raises:
+        ConfigError: empty, or no such kind.
+    """
+    known = {kind.value: kind for kind in Kind}
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names or set(names) - set(known):
+        raise ConfigError(f"kinds is a list of {', '.join(known)}, with commas, not {text!r}")
+    return tuple(kind for name, kind in known.items() if name in names)

@@ -14,7 +14,7 @@ features, and a short training would have to learn that first.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import nn
@@ -24,6 +24,7 @@ from calibration.prn.decoder import Bottom, Decoder
 from calibration.prn.fusion import Fusion, Maps
 from calibration.prn.norm import Norm
 from calibration.prn.prototypes import Prototypes
+from inspectd.core.errors import ConfigError
 
 LAYERS = 3
 """Section 3.3: N."""
@@ -39,6 +40,21 @@ class Modules:
     """MF, section 3.2."""
     attention: bool = True
     """MSA, section 3.3."""
+
+
+def modules_named(text: str) -> Modules:
+    """The modules of a list with commas between; `none` has none.
+
+    Raises:
+        ConfigError: empty, or no such module.
+    """
+    known = [one.name for one in fields(Modules)]
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names or (names != ["none"] and set(names) - set(known)):
+        raise ConfigError(
+            f"modules is a list of {', '.join(known)}, with commas, or none; not {text!r}"
+        )
+    return Modules(*(name in names for name in known))
 
 
 class PRN(nn.Module):

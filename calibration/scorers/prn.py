@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from time import monotonic
 
 import torch
@@ -29,8 +29,8 @@ from calibration.anomalies import AnomalyGenerator, Kind
 from calibration.backbones import Backbone, Network
 from calibration.features import HalfArray, cached_maps
 from calibration.prn.course import Averaged, PRNCourse, is_mixed
-from calibration.prn.examples import Anomalies, Frozen, Shares, seen_defects
-from calibration.prn.network import PRN, Head, Modules, stage_sizes
+from calibration.prn.examples import Anomalies, Frozen, Shares, kinds_named, seen_defects
+from calibration.prn.network import PRN, Head, modules_named, stage_sizes
 from calibration.prn.prototypes import Prototypes, Residual, cluster_rows, prototype_count
 from calibration.scorers import Fitted, Material, Option, Report
 from calibration.trained import curves_of, facts_of, remarks_of
@@ -133,43 +133,59 @@ class PRNScorer:
                 `calibration.training.train`.
         """
         started = monotonic()
-        anomalies, schedule = self._anomalies(material, seed), self.schedule(material.device)
-        good = anomalies.generator.good
-        frozen = Frozen(_moved(backbone.network, material.device), material.device)
+        anomalies = self._anomalies(material, seed)
+        course = self._course(material, backbone, anomalies, seed, report)
+        plan = Plan(
+            self.schedule(material.device).epochs,
+            steps_per_epoch=-(-len(material.good) // anomalies.shares.normal),
+            judged_every=JUDGED_EVERY,
+            patience=self.patience,
+        )
+        outcome = train(course, plan, material, seed, report, used_s=monotonic() - started)
+        known = course.prototypes
+        facts = {
+            **self._facts(material.device, known, anomalies),
+            **facts_of(plan, outcome, material.device),
+        }
+        return Fitted(
+            _with_plain_layout(Head(known, course.model.average).to("cpu").eval()),
+            facts,
+            sigma=0.0,
+            top_pixels=course.top_pixels,
+            curves=curves_of(plan, outcome),
+            remarks=remarks_of(plan, outcome),
+        )
+
+    def _course(
+        self,
+        material: Material,
+        backbone: Backbone,
+        anomalies: Anomalies,
+        seed: int,
+        report: Report,
+    ) -> PRNCourse:
+        """All that is computed once: features, prototypes, and a network to train."""
+        device, good = material.device, anomalies.generator.good
         features = cached_maps(
             good,
             backbone,
             range(3),
-            device=material.device,
+            device=device,
             report=lambda done, total: report("extracting features", done, total),
         )
-        known = (
-            self._prototypes(features, seed, material.device)
-            if modules_named(self.modules).prototypes
-            else []
-        )
-        model = self._model(good[0].shape[:2], backbone, seed).to(material.device)
-        optimiser = torch.optim.AdamW(
-            model.network.parameters(), schedule.rate, weight_decay=WEIGHT_DECAY
-        )
-        top_pixels = max(1, round(TOP_SHARE * good[0].shape[0] * good[0].shape[1]))
-        course = PRNCourse(
-            model, optimiser, known, frozen, features, anomalies, material.holdout, top_pixels
-        )
-        steps = -(-len(features[0]) // anomalies.shares.normal)
-        plan = Plan(schedule.epochs, steps, judged_every=JUDGED_EVERY, patience=self.patience)
-        outcome = train(course, plan, material, seed, report, used_s=monotonic() - started)
-        head = Head(known, model.average).to("cpu").eval()
-        return Fitted(
-            _with_plain_layout(head),
-            {
-                **self._facts(material, known, anomalies),
-                **facts_of(plan, outcome, material.device),
-            },
-            sigma=0.0,
-            top_pixels=top_pixels,
-            curves=curves_of(plan, outcome),
-            remarks=remarks_of(plan, outcome),
+        known = self._prototypes(features, seed, report)
+        size = good[0].shape[:2]
+        model = self._model(size, backbone, seed).to(device)
+        rate = self.schedule(device).rate
+        return PRNCourse(
+            model,
+            torch.optim.AdamW(model.network.parameters(), rate, weight_decay=WEIGHT_DECAY),
+            [one.to(device) for one in known],
+            Frozen(_moved(backbone.network, device), device),
+            features,
+            anomalies,
+            material.holdout,
+            top_pixels=max(1, round(TOP_SHARE * size[0] * size[1])),
         )
 
     def _model(self, size: Sequence[int], backbone: Backbone, seed: int) -> Averaged:
@@ -192,63 +208,33 @@ class PRNScorer:
         shares = Shares(self.schedule(material.device).batch, self.unchanged)
         return Anomalies(AnomalyGenerator(good, seen, seed=seed), kinds, shares)
 
-    def _prototypes(self, features: list[HalfArray], seed: int, device: str) -> list[Prototypes]:
+    def _prototypes(self, features: list[HalfArray], seed: int, report: Report) -> list[Prototypes]:
         """At each scale; none where the modules do without."""
         if not modules_named(self.modules).prototypes:
             return []
         count = prototype_count(len(features[0]), self.ratio, self.max_prototypes)
         found = []
-        for stage in features:
+        for index, stage in enumerate(features):
             means = cluster_rows(stage.reshape(len(stage), -1), count, seed)
             maps = torch.from_numpy(means).reshape(count, *stage.shape[1:])  # (K, C, H, W)
-            found.append(Prototypes(maps, self.residual).to(device))
+            found.append(Prototypes(maps, self.residual))
+            report("clustering feature maps", index + 1, len(features))
         return found
 
     def _facts(
-        self,
-        material: Material,
-        known: list[Prototypes],
-        anomalies: Anomalies,
+        self, device: str, known: Sequence[Prototypes], anomalies: Anomalies
     ) -> dict[str, str]:
-        schedule, shares = self.schedule(material.device), anomalies.shares
+        schedule, shares = self.schedule(device), anomalies.shares
         facts = {
             "batch": f"{shares.normal} normal, {shares.extended} extended, "
             f"{shares.simulated} simulated; rate {schedule.rate:g}",
             "seen defects": str(len(anomalies.generator.seen)),
-            "mixed precision": "bfloat16" if is_mixed(material.device) else "none",
+            "mixed precision": "bfloat16" if is_mixed(device) else "none",
         }
         if known:
             megabytes = sum(4 * one.maps.numel() for one in known) / 1e6
             facts["prototypes"] = f"{len(known[0].maps)} at each scale, {megabytes:.0f} MB"
         return facts
-
-
-def kinds_named(text: str) -> tuple[Kind, ...]:
-    """The kinds of a list with commas between.
-
-    Raises:
-        ConfigError: empty, or no such kind.
-    """
-    known = {kind.value: kind for kind in Kind}
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    if not names or set(names) - set(known):
-        raise ConfigError(f"kinds is a list of {', '.join(known)}, with commas, not {text!r}")
-    return tuple(kind for name, kind in known.items() if name in names)
-
-
-def modules_named(text: str) -> Modules:
-    """The modules of a list with commas between; `none` has none.
-
-    Raises:
-        ConfigError: empty, or no such module.
-    """
-    known = [one.name for one in fields(Modules)]
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    if not names or (names != ["none"] and set(names) - set(known)):
-        raise ConfigError(
-            f"modules is a list of {', '.join(known)}, with commas, or none; not {text!r}"
-        )
-    return Modules(*(name in names for name in known))
 
 
 def _moved(network: Network, device: str) -> Network:

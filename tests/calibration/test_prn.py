@@ -15,10 +15,11 @@ from calibration.calibrate import Request, calibrate
 from calibration.dataset import find_good, find_holdout
 from calibration.material import PreparedImages, PreparedSamples, draw_seen
 from calibration.prn.attention import MultiSizeAttention
+from calibration.prn.examples import kinds_named
 from calibration.prn.fusion import Fusion
 from calibration.prn.prototypes import Prototypes
 from calibration.scorers import Fitted, Material, scorer_named
-from calibration.scorers.prn import PRNScorer, Schedule, kinds_named
+from calibration.scorers.prn import PRNScorer, Schedule
 from inspectd.core.errors import ConfigError
 from inspectd.core.preprocess import Preprocessing
 from inspectd.core.store import ProductStore
