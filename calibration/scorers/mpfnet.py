@@ -76,6 +76,8 @@ class MPFNet:
 
     fusion: Fusion = "residual"
     """How prototypes enter; see `calibration.fusion`."""
+    blend: float = 0.0
+    """Weight of the other scale in equation 1; 0 leaves that to the adapter."""
     ratio: float = 0.12
     """Prototypes per good picture (section V.1: 12 %)."""
     max_prototypes: int = 32
@@ -100,8 +102,8 @@ class MPFNet:
             raise ConfigError(f"ratio is prototypes per good picture, above 0 to 1: {self.ratio}")
         if self.scale not in SCALES:
             raise ConfigError(f"no scale is called {self.scale!r}; known: {', '.join(SCALES)}")
-        if self.noise < 0:
-            raise ConfigError(f"noise is a deviation, not {self.noise}")
+        if self.noise < 0 or self.blend < 0:
+            raise ConfigError(f"noise is a deviation and blend a weight, at least 0: {self}")
         for name in ("max_prototypes", "epochs", "batch", "patience"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is 1 or more, not {getattr(self, name)}")
@@ -110,6 +112,7 @@ class MPFNet:
         """The settings that reproduce a fit."""
         return {
             "fusion": self.fusion,
+            "blend": self.blend,
             "ratio": self.ratio,
             "max_prototypes": self.max_prototypes,
             "scale": self.scale,
@@ -139,10 +142,9 @@ class MPFNet:
         plan = self._plan(len(rows))
         used = monotonic() - started
         outcome = train(course, plan, material, seed, report, used_s=used)
-        count = fusion.count
         facts = {
             "features": f"{len(rows):,} rows of {scaling.channels} channels, scale {self.scale}",
-            "prototypes": f"{count} whole maps, fused as {self.fusion}",
+            "prototypes": f"{fusion.count} whole maps, fused as {self.fusion}",
             "noise": f"{self._sigma:g}",
             **facts_of(plan, outcome, material.device),
             "fitted in": f"{monotonic() - started:.0f} s",
@@ -163,11 +165,11 @@ class MPFNet:
     def _fusion(self, maps: Sequence[HalfArray], seed: int, report: Report) -> PrototypeFusion:
         channels = (maps[0].shape[1], maps[1].shape[1])
         if self.fusion == "none":
-            return PrototypeFusion(self.fusion, channels, None, seed)
+            return PrototypeFusion(self.fusion, channels, None, seed, self.blend)
         count = min(self.max_prototypes, max(1, round(self.ratio * len(maps[0]))))
         two = prototypes_of(maps[0], count, seed, _named(report, "prototypes of stage 2"))
         three = prototypes_of(maps[1], count, seed, _named(report, "prototypes of stage 3"))
-        return PrototypeFusion(self.fusion, channels, (two, three), seed)
+        return PrototypeFusion(self.fusion, channels, (two, three), seed, self.blend)
 
     def _plan(self, rows: int) -> Plan:
         per_epoch = max(1, rows // self.batch)

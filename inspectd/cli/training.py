@@ -55,6 +55,17 @@ MPFNetFusion = Annotated[
         rich_help_panel=MPFNET,
     ),
 ]
+MPFNetBlend = Annotated[
+    float | None,
+    typer.Option(
+        "--blend",
+        min=0.0,
+        help="Weight of the other scale in the fusion block, whose weights are fixed (default: 0, "
+        "which leaves mixing the scales to the adapter).",
+        show_default=False,
+        rich_help_panel=MPFNET,
+    ),
+]
 PrototypeRatio = Annotated[
     float | None,
     typer.Option(

@@ -14,7 +14,7 @@ from calibration.scorers.mpfnet import MPFNet
 from inspectd.core.errors import ConfigError
 from inspectd.core.records import ImageArray
 
-QUICK = MPFNet(epochs=20, batch=64, max_prototypes=3, patience=50)
+QUICK = MPFNet(epochs=40, batch=64, max_prototypes=3, patience=90)
 
 
 def _picture(seed: int) -> ImageArray:
@@ -72,7 +72,7 @@ def test_defects_score_higher_than_good_parts(fitted: Fitted, backbone: Backbone
 def test_the_fit_says_what_it_did(fitted: Fitted) -> None:
     """Prototypes at 12 %, the hold-out figures, and a curve of each."""
     assert fitted.facts["prototypes"].startswith("1 whole map")
-    assert "of 20 epochs" in fitted.facts["training"]
+    assert "of 40 epochs" in fitted.facts["training"]
     assert "image AUROC" in fitted.facts["weights kept"]
     names = {curve.name.partition(",")[0] for curve in fitted.curves}
     assert names == {"loss", "hold-out figure"}
