@@ -6,22 +6,19 @@ can't differ from what the line sees; torch only has to agree with it, which is 
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from time import monotonic
 
-import cv2
 import numpy as np
-import torch
 
-import inspectd
 from calibration.backbones import Backbone
-from calibration.budget import Budget, Chosen, Trial, choose_within, latency_ms
+from calibration.budget import Budget
+from calibration.checkpoints import forget_checkpoint, read_checkpoint
 from calibration.dataset import (
     PreparedImages,
     Sample,
@@ -32,33 +29,41 @@ from calibration.dataset import (
     refuse_identical,
 )
 from calibration.evaluate import (
-    Scored,
     arrays,
     pixel_figures,
 )
+from calibration.facts import recipe_facts, tools
 from calibration.gallery import Exhibit, Gallery, draw_gallery, worst, write_gallery
+from calibration.golden import GOLDEN_TOLERANCE, check_parity, choose_golden, write_golden
 from calibration.graph import ScoringGraph, export_onnx
 from calibration.holdout import (
     Holdout,
     compared,
     holdout_scores,
-    real_holdout,
+    score_holdout,
     simulated_beside,
-    simulated_holdout,
+)
+from calibration.material import (
+    PreparedSamples,
+    SimulatedSamples,
+    draw_seen,
+    overlap_remark,
+    seen_remark,
 )
 from calibration.metrics import auroc
 from calibration.policies import GOOD_ONLY, Choice, check, choose, require_support
 from calibration.report import CASES, CalibrationReport, choose_cases, render_calibration_report
 from calibration.rethreshold import revision_digest
-from calibration.scorers import Fitted, Report, Scorer
+from calibration.scorers import Curve, Labelled, Material, Report, Scorer
+from calibration.training import device_named
 from calibration.variants import PRECISIONS, make_variants
+from calibration.within import Setting, fit_within
 from inspectd.core.bundle import (
     MODEL,
     REPORT,
     SCHEMA_VERSION,
     Bundle,
     DatasetPart,
-    GoldenPart,
     Graph,
     Manifest,
     PolicyPart,
@@ -67,8 +72,7 @@ from inspectd.core.bundle import (
     sha256_of,
     write_manifest,
 )
-from inspectd.core.contracts import Runtime
-from inspectd.core.errors import BundleError
+from inspectd.core.errors import ConfigError
 from inspectd.core.holdout import HoldoutScores, write_holdout
 from inspectd.core.images import image_size
 from inspectd.core.paths import cache_dir
@@ -78,11 +82,6 @@ from inspectd.core.store import ProductStore
 from inspectd.pipeline import verified
 from inspectd.runtimes import open_runtime
 
-PARITY = 1e-4
-"""Largest difference between torch's score and the runtime's that is called the same model."""
-GOLDEN_TOLERANCE = 1e-3
-GOLDEN_EACH = 4
-"""Golden pictures of good parts, and as many of defects."""
 HOLDOUT_SHARE = 0.2
 HOLDOUT_LEAST = 15
 """Good pictures kept apart at least, if that leaves two thirds to learn from."""
@@ -107,8 +106,16 @@ class Request:
     policy: PolicyPart = F1
     precisions: tuple[str, ...] = PRECISIONS
     """In which the model is written beside fp32, where it reproduces fp32's verdicts."""
-    budget: Budget | None = None
+    latency: Budget | None = None
     """None takes the scorer as it is."""
+    checkpoints: Path | None = None
+    """Folder for those of a training; None: none are written."""
+    is_resumed: bool = False
+    """Continues the interrupted training of the same request."""
+    budget_s: float | None = None
+    """Seconds that a training may take; None: as long as it is planned."""
+    device: str = "auto"
+    """Where a training computes: `auto`, `cpu` or `cuda`."""
 
 
 def calibrate(
@@ -121,14 +128,17 @@ def calibrate(
         ImageError: a picture can't be read.
         BundleError: the exported graph disagrees with torch.
         RuntimeUnavailableError: no runtime to find the threshold with.
-        ConfigError: the threshold's policy can't be meant.
+        ConfigError: the threshold's policy or an option can't be meant, or nothing keeps to the
+            latency budget.
     """
     check(request.policy)
+    _require_trained(request, scorer)
     started = monotonic()
     train_paths, held_back = split_good(find_good(request.images), request)
-    samples = _holdout_samples(request, held_back)
+    found = _holdout_samples(request, held_back)
+    seen, samples = draw_seen(found, scorer.seen_limit, request.seed)
     _require_support(request, samples)
-    sizes = _source_sizes([*train_paths, *(sample.path for sample in samples)], report)
+    sizes = _source_sizes([*train_paths, *(sample.path for sample in found)], report)
     preprocessing = Preprocessing(
         resize=request.resize,
         crop=request.crop,
@@ -136,22 +146,46 @@ def calibrate(
     )
     train = PreparedImages(train_paths, preprocessing)
     refuse_identical([train[i] for i in np.unique(np.linspace(0, len(train) - 1, 16, dtype=int))])
+    basis = "simulated" if request.holdout is None else "real"
+    pictures = _holdout_pictures(request, samples, preprocessing)
+    material = Material(
+        good=train,
+        holdout=pictures,
+        seen=PreparedSamples(seen, preprocessing),
+        folder=request.checkpoints,
+        request=_digest(request, scorer, backbone, preprocessing, (train_paths, seen, samples)),
+        is_resumed=request.is_resumed,
+        budget_s=request.budget_s,
+        device=device_named(request.device),
+    )
+    _require_resumable(material)
     within: tuple[str, ...] = ()
-    if request.budget is None:
-        fitted = scorer.fit(train, backbone, request.seed, report)
+    if request.latency is None:
+        fitted = scorer.fit(material, backbone, request.seed, report)
     else:
-        chosen = _within(request.budget, request, scorer, backbone, train, samples, report)
+        setting = Setting(
+            material,
+            basis,
+            backbone,
+            request.seed,
+            request.policy,
+            request.runtime,
+            request.threads,
+        )
+        chosen = fit_within(request.latency, scorer, setting, report)
         scorer, fitted = chosen.scorer, chosen.fitted
-        within = (chosen.remark(request.budget),)
+        within = (chosen.remark(request.latency),)
     with store.staging(request.product) as folder:
-        graph = ScoringGraph(backbone, fitted.head, request.crop)
+        graph = ScoringGraph(backbone, fitted.head, request.crop, fitted.sigma, fitted.top_pixels)
         report("exporting", 0, 1)
         export_onnx(graph, folder / MODEL)
         report("exporting", 1, 1)
         target = Graph(folder / MODEL, request.crop)
         with open_runtime(target, request.runtime, request.threads) as runtime:
-            holdout = _score_holdout(request, samples, preprocessing, runtime, report)
-            beside = simulated_beside(holdout, request.policy, runtime, request.seed, report)
+            holdout = score_holdout(pictures, basis, runtime, report)
+            beside = simulated_beside(
+                holdout, pictures, request.policy, runtime, request.seed, report
+            )
             runtime_name = runtime.name
         golden = choose_golden(holdout.scored)
         worst = check_parity(graph, golden, folder)
@@ -171,7 +205,7 @@ def calibrate(
         report("checking and writing the revision", 0, 1)
         comparison, figures = compared(beside, threshold.image, holdout)
         facts = {
-            **_facts(request, scorer, backbone, train_paths),
+            **recipe_facts(scorer, backbone, preprocessing, len(train_paths), request.seed),
             **fitted.facts,
             **comparison,
             **variants.facts,
@@ -182,12 +216,20 @@ def calibrate(
         revision = store.next_revision(
             request.product, revision_digest(sha256_of(folder / MODEL), threshold, preprocessing)
         )
-        remarks = (*choice.remarks, *within, *_overlap_remark(train_paths, samples))
+        remarks = (
+            *choice.remarks,
+            *within,
+            *overlap_remark(train_paths, samples),
+            *seen_remark(scorer, seen),
+            *fitted.remarks,
+        )
         write_holdout(folder, scores)
         gallery = _gallery(holdout, threshold)
         write_gallery(folder, gallery)
-        goldens = _write_golden(folder, golden)
-        page = _report(request.product, revision, choice, scores, gallery, remarks, facts)
+        goldens = write_golden(folder, golden)
+        page = _report(
+            request.product, revision, choice, scores, gallery, remarks, facts, fitted.curves
+        )
         (folder / REPORT).write_text(page, encoding="utf-8")
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,
@@ -210,7 +252,7 @@ def calibrate(
             dataset=_dataset(train_paths, holdout, sizes),
             golden=goldens,
             golden_tolerance=GOLDEN_TOLERANCE,
-            tools={**_tools(), "runtime": runtime_name},
+            tools={**tools(), "runtime": runtime_name},
             files={
                 file.relative_to(folder).as_posix(): sha256_of(file)
                 for file in sorted(folder.rglob("*"))
@@ -223,56 +265,9 @@ def calibrate(
     for name, parity in variants.proven:
         verified.write(cache_dir(), bundle.manifest.files[MODEL], name, parity)
     store.activate(request.product, revision)
+    if request.checkpoints is not None:
+        forget_checkpoint(request.checkpoints)
     return bundle
-
-
-def _within(
-    budget: Budget,
-    request: Request,
-    scorer: Scorer,
-    backbone: Backbone,
-    train: PreparedImages,
-    samples: list[Sample],
-    report: Report,
-) -> Chosen:
-    """The most exact variant of a scorer that keeps to the budget."""
-    image = train[0]
-
-    def fit(candidate: Scorer) -> Fitted:
-        return candidate.fit(train, backbone, request.seed, _prefixed(str(candidate), report))
-
-    def measure(candidate: Scorer, fitted: Fitted) -> Iterator[Trial]:
-        said = _prefixed(str(candidate), report)
-        with TemporaryDirectory() as folder:
-            target = Graph(Path(folder) / MODEL, request.crop)
-            export_onnx(ScoringGraph(backbone, fitted.head, request.crop), target.path)
-            with open_runtime(target, request.runtime, request.threads) as runtime:
-                holdout = _score_holdout(request, samples, train.preprocessing, runtime, said)
-                threshold = choose(request.policy, holdout_scores(holdout)).threshold
-                name = runtime.name.partition("-")[0]
-                yield Trial(str(candidate), name, latency_ms(runtime, image), threshold.f1)
-            made = make_variants(
-                target,
-                ("int8",),
-                train,
-                holdout.scored,
-                threshold.image,
-                GOLDEN_TOLERANCE,
-                request.threads,
-                said,
-            )
-            if "int8" not in made.parts:
-                return
-            slim = replace(target, precisions={"int8": target.path.with_name("model.int8.onnx")})
-            name = made.parts["int8"].runtime.partition("-")[0] + "-int8"
-            with open_runtime(slim, name, request.threads) as runtime:
-                yield Trial(str(candidate), name, latency_ms(runtime, image), threshold.f1)
-
-    return choose_within(budget, scorer, fit, measure)
-
-
-def _prefixed(what: str, report: Report) -> Report:
-    return lambda stage, done, total: report(f"{what}: {stage}", done, total)
 
 
 def split_good(good: list[Path], request: Request) -> tuple[list[Path], list[Path]]:
@@ -285,38 +280,6 @@ def split_good(good: list[Path], request: Request) -> tuple[list[Path], list[Pat
     kept = set(rng.choice(len(good), count, replace=False).tolist())
     train = [path for index, path in enumerate(good) if index not in kept]
     return train, [good[index] for index in sorted(kept)]
-
-
-def choose_golden(scored: Sequence[Scored]) -> list[Scored]:
-    """Pictures over the whole range of scores of good parts and of defects."""
-    chosen = []
-    for wanted in (False, True):
-        ranked = sorted((s for s in scored if s.is_defect is wanted), key=lambda s: s.score)
-        if not ranked:
-            continue
-        picks = np.unique(np.linspace(0, len(ranked) - 1, GOLDEN_EACH, dtype=int))
-        chosen += [ranked[pick] for pick in picks]
-    return chosen
-
-
-def check_parity(graph: ScoringGraph, golden: Sequence[Scored], folder: Path) -> float:
-    """Largest difference in score between torch and the runtime on the golden pictures.
-
-    Raises:
-        BundleError: it is more than `PARITY`.
-    """
-    worst = 0.0
-    with torch.inference_mode():
-        for one in golden:
-            _, score = graph(torch.tensor(one.image[None]))  # a copy: pictures are read-only
-            worst = max(worst, abs(float(score) - one.score))
-    if worst > PARITY:
-        raise BundleError(
-            folder,
-            f"the exported graph's scores differ from torch's by {worst:.1e} (at most "
-            f"{PARITY:.0e} is allowed); calibrate with --runtime onnxruntime and report this",
-        )
-    return worst
 
 
 def _holdout_samples(request: Request, held_back: list[Path]) -> list[Sample]:
@@ -333,16 +296,55 @@ def _require_support(request: Request, samples: list[Sample]) -> None:
     require_support(request.policy, n_good, n_good if request.holdout is None else n_defect)
 
 
-def _score_holdout(
-    request: Request,
-    samples: list[Sample],
-    preprocessing: Preprocessing,
-    runtime: Runtime,
-    report: Report,
-) -> Holdout:
+def _holdout_pictures(
+    request: Request, samples: list[Sample], preprocessing: Preprocessing
+) -> Sequence[Labelled]:
     if request.holdout is None:
-        return simulated_holdout(samples, preprocessing, runtime, request.seed, report)
-    return real_holdout(samples, preprocessing, runtime, report)
+        return SimulatedSamples(PreparedSamples(samples, preprocessing), request.seed)
+    return PreparedSamples(samples, preprocessing)
+
+
+def _require_trained(request: Request, scorer: Scorer) -> None:
+    """Refuses what is meant for a training where there is none."""
+    asked = {
+        "--budget": request.budget_s is not None,
+        "--device": request.device == "cuda",
+        "--resume": request.is_resumed,
+    }
+    unheard = ", ".join(name for name, is_asked in asked.items() if is_asked)
+    if unheard and not scorer.is_trained:
+        raise ConfigError(
+            f"{unheard}: {scorer.name} is not trained, it learns in one pass on the CPU; leave it "
+            "out, or choose a --scorer that is trained: mpfnet or prn"
+        )
+
+
+def _require_resumable(material: Material) -> None:
+    """Refuses to go on from what isn't there, before features are extracted."""
+    if material.is_resumed and material.folder is not None:
+        read_checkpoint(material.folder, material.request)
+
+
+def _digest(
+    request: Request,
+    scorer: Scorer,
+    backbone: Backbone,
+    preprocessing: Preprocessing,
+    pictures: tuple[list[Path], list[Sample], list[Sample]],
+) -> str:
+    """Hash of all that decides what is learned: good pictures, defects shown, hold-out set."""
+    good, seen, holdout = pictures
+    decisive = [
+        scorer.name,
+        scorer.options(),
+        backbone.sha256,
+        request.seed,
+        preprocessing.model_dump(mode="json"),
+        digest_of(good),
+        digest_of([sample.path for sample in seen]),
+        digest_of([sample.path for sample in holdout]),
+    ]
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 
 def _source_sizes(paths: Sequence[Path], report: Report) -> list[tuple[int, int]]:
@@ -353,28 +355,6 @@ def _source_sizes(paths: Sequence[Path], report: Report) -> list[tuple[int, int]
         counts[size] = counts.get(size, 0) + 1
         report("checking pictures", index + 1, len(paths))
     return sorted(counts, key=lambda size: -counts[size])
-
-
-def _overlap_remark(train: Sequence[Path], samples: Sequence[Sample]) -> tuple[str, ...]:
-    """Warns where a hold-out picture was learned from: its score is then too low."""
-    known = {sha256_of(path) for path in train}
-    twice = sum(sha256_of(sample.path) in known for sample in samples)
-    if not twice:
-        return ()
-    return (
-        f"Warning: {twice} picture(s) of the hold-out set are also among those learned from, so "
-        "their scores are too low; remove them from one of the two.",
-    )
-
-
-def _write_golden(folder: Path, golden: Sequence[Scored]) -> tuple[GoldenPart, ...]:
-    (folder / "golden").mkdir()
-    parts = []
-    for index, one in enumerate(golden):
-        name = f"golden/{index:02d}.png"
-        cv2.imwrite(str(folder / name), cv2.cvtColor(one.image, cv2.COLOR_RGB2BGR))
-        parts.append(GoldenPart(file=name, label=one.label, score=one.score))
-    return tuple(parts)
 
 
 def _gallery(holdout: Holdout, threshold: Threshold) -> Gallery:
@@ -399,6 +379,7 @@ def _report(
     gallery: Gallery,
     remarks: tuple[str, ...],
     facts: dict[str, str],
+    curves: tuple[Curve, ...],
 ) -> str:
     return render_calibration_report(
         CalibrationReport(
@@ -413,6 +394,7 @@ def _report(
             policy=choice.policy,
             remarks=remarks,
             facts=facts,
+            curves=curves,
         )
     )
 
@@ -433,35 +415,3 @@ def _dataset(train: Sequence[Path], holdout: Holdout, sizes: list[tuple[int, int
         n_holdout_defect=defects,
         source_sizes=tuple(sizes[:16]),
     )
-
-
-def _facts(
-    request: Request, scorer: Scorer, backbone: Backbone, train: Sequence[Path]
-) -> dict[str, str]:
-    crop = f"{request.crop[0]} x {request.crop[1]}"
-    resize = f"{request.resize[0]} x {request.resize[1]}"
-    return {
-        "scorer": scorer.name,
-        "backbone": f"{backbone.name} ({backbone.sha256[:12]}…)",
-        "pictures learned from": str(len(train)),
-        "input (H x W)": crop if crop == resize else f"{resize}, centre {crop}",
-        "seed": str(request.seed),
-        **_tools(),
-    }
-
-
-def _tools() -> dict[str, str]:
-    packages = ("torch", "onnx", "scipy", "numpy", "opencv-python-headless")
-    return {
-        "inspectd": inspectd.__version__,
-        "python": platform.python_version(),
-        **{name: _version(name) for name in packages},
-    }
-
-
-def _version(package: str) -> str:
-    """A package's version; `other build` where it came under another name (opencv-python, say)."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "other build"

@@ -13,7 +13,8 @@ from time import perf_counter
 import numpy as np
 import numpy.typing as npt
 
-from calibration.dataset import Sample, read_mask
+from calibration.dataset import Sample
+from calibration.material import PreparedSamples
 from calibration.metrics import (
     aupro,
     auroc,
@@ -23,11 +24,10 @@ from calibration.metrics import (
     pixel_average_precision,
 )
 from calibration.promises import fails_from, found_beside
+from calibration.scorers import Labelled
 from inspectd.core.bundle import Manifest, PolicyPart
 from inspectd.core.contracts import Runtime
-from inspectd.core.errors import DatasetError, ImageSizeError
-from inspectd.core.images import read_image
-from inspectd.core.preprocess import Preprocessing, prepare, prepare_mask
+from inspectd.core.preprocess import Preprocessing
 from inspectd.core.records import ImageArray, MapArray, MaskArray
 
 Report = Callable[[int, int], None]
@@ -98,15 +98,15 @@ def score_samples(
         ImageError: one can't be read.
         DatasetError: one is not of the size the product was calibrated for.
     """
+    return score_labelled(PreparedSamples(samples, preprocessing), runtime, report)
+
+
+def score_labelled(pictures: Sequence[Labelled], runtime: Runtime, report: Report) -> list[Scored]:
+    """Scores prepared pictures; raises what reading them raises."""
     scored = []
-    for index, sample in enumerate(samples):
-        try:
-            image = prepare(read_image(sample.path), preprocessing)
-        except ImageSizeError as error:
-            raise DatasetError(f"{sample.path}: {error}") from error
-        mask = _mask_of(sample, preprocessing)
-        scored.append(score_one(sample.name, sample.label, image, mask, runtime))
-        report(index + 1, len(samples))
+    for index, one in enumerate(pictures):
+        scored.append(score_one(one.name, one.label, one.image, one.mask, runtime))
+        report(index + 1, len(pictures))
     return scored
 
 
@@ -186,9 +186,3 @@ def pixel_figures(scored: Sequence[Scored]) -> dict[str, float]:
         "pixel_ap": pixel_average_precision(maps, masks),
         "aupro": aupro(maps, masks),
     }
-
-
-def _mask_of(sample: Sample, preprocessing: Preprocessing) -> MaskArray | None:
-    if not sample.is_defect:
-        return np.zeros(preprocessing.crop, dtype=np.uint8)
-    return None if sample.mask is None else prepare_mask(read_mask(sample.mask), preprocessing)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +18,12 @@ from inspectd.core.records import ImageArray
 BATCH = 4
 """Pictures per forward pass."""
 
-Combine = Callable[[tuple[torch.Tensor, torch.Tensor, torch.Tensor]], torch.Tensor]
+MEMORY = 1_000 * 2**20
+"""Bytes that one cached array takes in memory at most; larger ones lie in a file."""
+
+Stages = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+Combine = Callable[[Stages], torch.Tensor]
+HalfArray = npt.NDArray[np.float16]
 
 
 def sample_patches(
@@ -59,15 +67,59 @@ def sample_patches(
     return patches
 
 
+def cached_maps(
+    images: Sequence[ImageArray],
+    backbone: Backbone,
+    stages: Sequence[int],
+    *,
+    device: str = "cpu",
+    report: Callable[[int, int], None],
+) -> list[HalfArray]:
+    """Maps of the wanted stages (0 is the finest) of every picture, each (N, C, h, w).
+
+    What is beyond `MEMORY` lies in a file without a name, which is gone when it is let go.
+    """
+    network = backbone.network if device == "cpu" else deepcopy(backbone.network).to(device)
+    found: list[HalfArray] = []
+    done = 0
+    for maps in _stages(images, network, device):
+        wanted = [maps[stage].half().cpu().numpy() for stage in stages]
+        found = found or [half_array((len(images), *one.shape[1:])) for one in wanted]
+        for array, one in zip(found, wanted, strict=True):
+            array[done : done + len(one)] = one
+        done += len(wanted[0])
+        report(done, len(images))
+    return found
+
+
+def half_array(shape: tuple[int, ...]) -> HalfArray:
+    """An uninitialised float16 array, in memory or, where it is large, in a nameless file."""
+    if 2 * math.prod(shape) <= MEMORY:
+        return np.empty(shape, np.float16)
+    with tempfile.TemporaryFile() as file:
+        return np.memmap(file, np.float16, "w+", shape=shape)
+
+
 def _batches(
     images: Sequence[ImageArray], network: nn.Module, combine: Combine
 ) -> Iterator[torch.Tensor]:
     """Features of BATCH pictures at a time, (B, C, h, w)."""
-    mean = torch.tensor(network.mean)[None, :, None, None]
-    std = torch.tensor(network.std)[None, :, None, None]
-    with torch.inference_mode():
-        for start in range(0, len(images), BATCH):
-            stop = min(start + BATCH, len(images))
-            batch = np.stack([images[index] for index in range(start, stop)])
-            x = torch.from_numpy(batch).permute(0, 3, 1, 2).float() / 255  # (B, 3, H, W)
-            yield combine(network((x - mean) / std))
+    for stages in _stages(images, network):
+        with torch.inference_mode():
+            features = combine(stages)
+        yield features
+
+
+def _stages(
+    images: Sequence[ImageArray], network: nn.Module, device: str = "cpu"
+) -> Iterator[Stages]:
+    """The network's three maps of BATCH pictures at a time."""
+    mean = torch.tensor(network.mean, device=device)[None, :, None, None]
+    std = torch.tensor(network.std, device=device)[None, :, None, None]
+    for start in range(0, len(images), BATCH):
+        stop = min(start + BATCH, len(images))
+        batch = np.stack([images[index] for index in range(start, stop)])
+        x = torch.from_numpy(batch).to(device).permute(0, 3, 1, 2).float() / 255  # (B, 3, H, W)
+        with torch.inference_mode():
+            stages = network((x - mean) / std)
+        yield stages

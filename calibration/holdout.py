@@ -10,23 +10,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from calibration.anomalies import UNSEEN, AnomalyGenerator, Style
-from calibration.dataset import PreparedImages, Sample
-from calibration.evaluate import Scored, arrays, maps_and_masks, score_one, score_samples
+from calibration.evaluate import Scored, arrays, maps_and_masks, score_labelled, score_one
+from calibration.material import Lazily, SimulatedSamples
 from calibration.metrics import Confusion, confusion
 from calibration.policies import GOOD_ONLY, choose
-from calibration.scorers import Report
+from calibration.scorers import Labelled, Report
 from calibration.thresholds import pixel_f1_threshold
 from inspectd.core.bundle import PolicyPart
 from inspectd.core.contracts import Runtime
 from inspectd.core.errors import DatasetError
 from inspectd.core.holdout import SIMULATED, HoldoutPicture, HoldoutScores
-from inspectd.core.preprocess import Preprocessing
 
-STYLE = Style(opacity=(0.35, 1.0), area=(0.002, 0.1), visible=20)
-"""Of hold-out defects: what people would see, too. Chosen on bottle and metal_nut; see
-`tests/benchmarks/simulated_threshold.py` for what it gives there and elsewhere."""
 MOST_SIMULATED = 60
 """Simulated defects that are scored beside real ones, at most."""
 
@@ -76,43 +72,21 @@ class SimulatedThreshold:
         } | {"simulated defects beside the real ones": f"{self.n_simulated}"}
 
 
-def simulated_holdout(
-    held_back: Sequence[Sample],
-    preprocessing: Preprocessing,
-    runtime: Runtime,
-    seed: int,
-    report: Report,
+def score_holdout(
+    pictures: Sequence[Labelled], basis: str, runtime: Runtime, report: Report
 ) -> Holdout:
-    """Scores kept-apart good pictures, each as it is and with a simulated defect.
+    """Scores prepared pictures; raises what reading them raises.
 
-    As many defects as good parts: with many more, failing everything has the highest F1.
+    Args:
+        pictures: labelled ones, read one at a time.
+        basis: `real` or `simulated` defects.
+        runtime: what the line will use.
+        report: hears of the progress.
     """
-    images = PreparedImages([sample.path for sample in held_back], preprocessing)
-    generator = AnomalyGenerator(images, seed=seed, style=STYLE)
-    scored: list[Scored] = []
-    clean = np.zeros(preprocessing.crop, dtype=np.uint8)
-    for index, sample in enumerate(held_back):
-        scored.append(score_one(sample.name, "good", images[index], clean, runtime))
-        scored.append(_score_simulated(generator, index, f"simulated/{sample.path.name}", runtime))
-        report("scoring the hold-out set", index + 1, len(held_back))
-    return Holdout(tuple(scored), "simulated")
-
-
-def real_holdout(
-    samples: Sequence[Sample], preprocessing: Preprocessing, runtime: Runtime, report: Report
-) -> Holdout:
-    """Scores labelled pictures.
-
-    Raises:
-        DatasetError, ImageError: see `calibration.evaluate.score_samples`.
-    """
-    scored = score_samples(
-        samples,
-        preprocessing,
-        runtime,
-        lambda done, total: report("scoring the hold-out set", done, total),
+    scored = score_labelled(
+        pictures, runtime, lambda done, total: report("scoring the hold-out set", done, total)
     )
-    return Holdout(tuple(scored), "real")
+    return Holdout(tuple(scored), basis)
 
 
 def holdout_scores(holdout: Holdout) -> HoldoutScores:
@@ -122,21 +96,28 @@ def holdout_scores(holdout: Holdout) -> HoldoutScores:
 
 
 def simulated_beside(
-    holdout: Holdout, policy: PolicyPart, runtime: Runtime, seed: int, report: Report
+    holdout: Holdout,
+    pictures: Sequence[Labelled],
+    policy: PolicyPart,
+    runtime: Runtime,
+    seed: int,
+    report: Report,
 ) -> SimulatedThreshold | None:
     """The threshold that the same policy finds on simulated defects on the hold-out's good parts.
 
     None where there is nothing to compare: the hold-out has no real defects, the policy doesn't
-    look at defects, or so few good parts don't support it.
+    look at defects, or so few good parts don't support it. `pictures` are those that were scored.
     """
     scores, is_defect = arrays(holdout.scored)
     if holdout.basis != "real" or not is_defect.any() or policy.name in GOOD_ONLY:
         return None
-    good = _spread([one for one in holdout.scored if not one.is_defect])
-    generator = AnomalyGenerator([one.image for one in good], seed=seed, style=STYLE)
+    chosen = _spread(np.flatnonzero(~is_defect))
+    good = [holdout.scored[index] for index in chosen]
+    simulation = SimulatedSamples(Lazily(len(good), lambda at: pictures[chosen[at]]), seed)
     simulated = []
-    for index, one in enumerate(good):
-        simulated.append(_score_simulated(generator, index, f"simulated/{one.name}", runtime))
+    for index in range(len(good)):
+        one = simulation.defect(index)
+        simulated.append(score_one(one.name, one.label, one.image, one.mask, runtime))
         report("scoring simulated defects", index + 1, len(good))
     try:
         choice = choose(policy, _scores([*good, *simulated], "simulated", None))
@@ -155,17 +136,10 @@ def compared(
     return found.facts(real, confusion(*arrays(holdout.scored), real)), found.figures()
 
 
-def _spread(good: list[Scored]) -> list[Scored]:
+def _spread(places: npt.NDArray[np.intp]) -> list[int]:
     """At most `MOST_SIMULATED`, evenly spread over all."""
-    count = min(MOST_SIMULATED, len(good))
-    return [good[index] for index in np.linspace(0, len(good) - 1, count, dtype=int)]
-
-
-def _score_simulated(
-    generator: AnomalyGenerator, index: int, name: str, runtime: Runtime
-) -> Scored:
-    defect = generator.sample_on(index, index, UNSEEN.kind_of(index))
-    return score_one(name, "simulated", defect.image, defect.mask, runtime)
+    count = min(MOST_SIMULATED, len(places))
+    return [int(places[at]) for at in np.linspace(0, len(places) - 1, count, dtype=int)]
 
 
 def _scores(scored: Sequence[Scored], basis: str, pixel: float | None) -> HoldoutScores:

@@ -19,11 +19,11 @@ OPSET = 17
 """The newest that TensorRT 8.6 reads."""
 IR = 8
 OPERATORS = """
-Abs Add AveragePool BatchNormalization Cast Ceil Clip Concat Constant ConstantOfShape Conv
+Abs Add ArgMax AveragePool BatchNormalization Cast Ceil Clip Concat Constant ConstantOfShape Conv
 DequantizeLinear Div Exp Expand Flatten Floor Gather Gemm GlobalAveragePool Identity LeakyRelu
 MatMul Max MaxPool Min Mul Neg Pad Pow QuantizeLinear Reciprocal ReduceL2 ReduceMax ReduceMean
 ReduceMin ReduceSum Relu Reshape Resize Shape Sigmoid Sign Slice Softmax Split Sqrt Squeeze Sub Tanh
-Transpose Unsqueeze
+TopK Transpose Unsqueeze
 """
 _OPERATORS = frozenset(OPERATORS.split())
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)

@@ -11,6 +11,7 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import cycle
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -27,6 +28,7 @@ from matplotlib.ticker import MaxNLocator
 from calibration.gallery import Gallery
 from calibration.intervals import rule_of_three, wilson
 from calibration.metrics import Confusion, auroc, confusion, precision_recall_f1_curve, roc_curve
+from calibration.scorers import Curve
 from inspectd.core import overlay
 from inspectd.core.bundle import PolicyPart
 from inspectd.core.errors import DatasetError
@@ -80,6 +82,8 @@ class CalibrationReport:
     """Parts shown in each group, at most."""
     score_kind: str = "anomaly score"
     """What the score measures: the label of the plots' axis."""
+    curves: tuple[Curve, ...] = ()
+    """Of a training; empty where nothing was trained."""
 
     def __post_init__(self) -> None:
         if not len(self.scores) == len(self.labels) == len(self.names):
@@ -168,6 +172,9 @@ def _context(report: CalibrationReport) -> dict[str, Any]:
         "kinds": _kinds(report),
         "score_plot": _svg(_score_figure(report), "scores"),
         "curve_plot": _svg(_curve_figure(report, counts), "curves") if has_defects else None,
+        "training_plot": _svg(_training_figure(report.curves), "training")
+        if report.curves
+        else None,
         "heat": report.gallery.heat,
         "heat_scale": overlay.jpeg_data_uri(overlay.heat_scale(12, 256)),
         "tiles": _tiles(report),
@@ -316,6 +323,23 @@ def _draw_f1(axes: Axes, report: CalibrationReport, counts: Confusion) -> None:
     axes.plot(report.threshold.image, counts.f1, "o", color=_INK, ms=6)
     axes.set(xlabel=f"threshold on the {report.score_kind}", ylim=(0, 1.03))
     axes.legend(loc="lower left")
+
+
+def _training_figure(curves: tuple[Curve, ...]) -> Figure:
+    """A plot for each first word of the curves' names, over the epochs."""
+    groups: dict[str, list[Curve]] = {}
+    for curve in curves:
+        groups.setdefault(curve.name.partition(",")[0], []).append(curve)
+    figure = Figure(figsize=(9.6, 3.2), layout="constrained")
+    plots = figure.subplots(1, len(groups), squeeze=False)[0]
+    for axes, (name, members) in zip(plots, groups.items(), strict=True):
+        for curve, colour in zip(members, cycle((_BLUE, _RED, _INK, _AMBER))):
+            label = curve.name.partition(", ")[2] or name
+            axes.plot(curve.epochs, curve.values, color=colour, lw=1.4, label=label)
+        axes.set(xlabel="epochs", ylabel=name)
+        if len(members) > 1:
+            axes.legend(loc="best")
+    return figure
 
 
 def _svg(figure: Figure, name: str) -> Markup:

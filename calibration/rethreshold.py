@@ -34,8 +34,8 @@ from inspectd.core.preprocess import Preprocessing
 from inspectd.core.records import Threshold
 from inspectd.core.store import ProductStore
 
-KEPT = "also among those learned from"
-"""A remark of calibration that is true whatever the threshold."""
+KEPT = "learned from"
+"""In a remark of calibration that is true whatever the threshold."""
 
 
 def rethreshold(

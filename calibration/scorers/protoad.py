@@ -21,7 +21,6 @@ the paper's several times faster; `compact` is another function, made after it f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from time import monotonic
@@ -47,9 +46,8 @@ from calibration.projected import (
     neighbourhoods,
     worst_covered,
 )
-from calibration.scorers import Fitted, Option, Report
+from calibration.scorers import Fitted, Material, Option, Report
 from inspectd.core.errors import ConfigError
-from inspectd.core.records import ImageArray
 
 PATCH_BYTES = 2_600 * 2**20
 """Memory for the patches and for what clustering them takes: calibration stays below 4 GiB."""
@@ -83,6 +81,8 @@ class ProtoAD:
     """Patches added to the prototypes, the worst covered ones; the paper adds none. -1: none, or
     `COMPACT_COVERAGE` for the compact head."""
     name: str = field(default="protoad", init=False)
+    is_trained: bool = field(default=False, init=False)
+    seen_limit: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         if self.head not in HEADS:
@@ -127,9 +127,7 @@ class ProtoAD:
             words.append(f"coverage {self._coverage:,}")
         return ", ".join(words)
 
-    def fit(
-        self, images: Sequence[ImageArray], backbone: Backbone, seed: int, report: Report
-    ) -> Fitted:
+    def fit(self, material: Material, backbone: Backbone, seed: int, report: Report) -> Fitted:
         """Learns prototypes from good pictures; see `Scorer.fit`.
 
         Raises:
@@ -138,7 +136,7 @@ class ProtoAD:
         started = monotonic()
         channels = backbone.network.channels
         patches = sample_patches(
-            images,
+            material.good,
             backbone,
             neighbourhoods if self.is_compact else patch_features,
             limit=self.max_patches or default_max_patches(sum(channels)),

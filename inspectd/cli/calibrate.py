@@ -47,6 +47,28 @@ from inspectd.cli.policy import (
     policy_of,
     show_remarks,
 )
+from inspectd.cli.training import (
+    Batch,
+    Budget,
+    Device,
+    DeviceName,
+    Epochs,
+    LearningRate,
+    MPFNetBlend,
+    MPFNetFusion,
+    MPFNetNoise,
+    MPFNetScale,
+    Patience,
+    PRNKinds,
+    PRNModules,
+    PRNResidual,
+    PRNSeen,
+    PRNUnchanged,
+    PrototypeRatio,
+    Resume,
+    given,
+    tell_resumable,
+)
 from inspectd.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -61,9 +83,13 @@ EXAMPLES = (
     "inspectd calibrate --product bottle --images bottle --backbone weights.safetensors",
     "inspectd calibrate --product bottle --images bottle --backbone resnet18 --latency-budget 20",
     "inspectd calibrate --product bottle --images good_parts --holdout labelled_parts "
+    "--backbone resnet18 --scorer mpfnet --budget 10",
+    "inspectd calibrate --product bottle --images good_parts --holdout labelled_parts "
     "--policy max-escapes --max-escape-rate 0.05",
     "inspectd calibrate --product bottle --images good_parts --holdout more_good_parts "
     "--policy sigma --false-alarm-rate 0.01",
+    "inspectd calibrate --product bottle --images good_parts --holdout labelled_parts "
+    "--backbone resnet18 --scorer prn --budget 60",
 )
 BUILTIN = "builtin"
 BUILTIN_NOTE = (
@@ -71,7 +97,7 @@ BUILTIN_NOTE = (
     "download and is a stop-gap: a trained one finds clearly more. Better: --backbone resnet18 "
     "(fetched once, 45 MB) or --backbone FILE.safetensors"
 )
-MODEL, MACHINE = "Model", "Machine"
+MODEL, PROTOAD = "Model", "Model, protoad"
 """Panels of the help."""
 
 
@@ -102,7 +128,14 @@ def calibrate(
             show_default=False,
         ),
     ] = None,
-    scorer: Annotated[str, typer.Option(help="Scoring method.", rich_help_panel=MODEL)] = "protoad",
+    scorer: Annotated[
+        str,
+        typer.Option(
+            help="Scoring method: protoad (learns prototypes, in one pass), mpfnet (trains a "
+            "network on features with noise) or prn (trains one on a few masked defects).",
+            rich_help_panel=MODEL,
+        ),
+    ] = "protoad",
     backbone: Annotated[
         str,
         typer.Option(
@@ -142,44 +175,75 @@ def calibrate(
             min=100,
             help="Patches that are clustered (default: what keeps calibration below 4 GiB).",
             show_default=False,
-            rich_help_panel=MODEL,
+            rich_help_panel=PROTOAD,
         ),
     ] = None,
     max_prototypes: Annotated[
-        int, typer.Option(min=2, help="Clustering stops below so many.", rich_help_panel=MODEL)
-    ] = 10_000,
-    partition: Annotated[
-        int,
+        int | None,
         typer.Option(
-            help="0: where clustering stops; -1, -2 ...: coarser (faster on the line); 1, 2 ...: "
-            "counted from the finest.",
+            min=1,
+            help="protoad: clustering stops below so many (default: 10000). mpfnet and prn: "
+            "whole maps, at most (default: 32 and 40).",
+            show_default=False,
             rich_help_panel=MODEL,
         ),
-    ] = 0,
+    ] = None,
+    partition: Annotated[
+        int | None,
+        typer.Option(
+            help="0: where clustering stops (default); -1, -2 ...: coarser (faster on the line); "
+            "1, 2 ...: counted from the finest.",
+            show_default=False,
+            rich_help_panel=PROTOAD,
+        ),
+    ] = None,
     coverage: Annotated[
-        int,
+        int | None,
         typer.Option(
             min=-1,
             help="Patches added to the prototypes, those that they cover worst: finds finer "
-            "defects, takes longer. -1: none (as in the paper), 2,000 with --head compact.",
-            rich_help_panel=MODEL,
+            "defects, takes longer. -1 (default): none (as in the paper), 2,000 with --head "
+            "compact.",
+            show_default=False,
+            rich_help_panel=PROTOAD,
         ),
-    ] = -1,
+    ] = None,
     head: Annotated[
-        Head,
+        Head | None,
         typer.Option(
-            help="projected: ProtoAD on the channels that matter, several times faster; rewritten, "
-            "published: the paper's function, to the digit; compact: another one, coarser and "
-            "fastest.",
-            rich_help_panel=MODEL,
+            help="projected: ProtoAD on the channels that matter, several times faster (default); "
+            "rewritten, published: the paper's function, to the digit; compact: another one, "
+            "coarser and fastest.",
+            show_default=False,
+            rich_help_panel=PROTOAD,
         ),
-    ] = Head.PROJECTED,
+    ] = None,
     channels: Annotated[
-        int,
+        int | None,
         typer.Option(
-            min=8, help="Channels that projected and compact compare.", rich_help_panel=MODEL
+            min=8,
+            help="Channels that projected and compact compare (default: 128).",
+            show_default=False,
+            rich_help_panel=PROTOAD,
         ),
-    ] = 128,
+    ] = None,
+    fusion: MPFNetFusion = None,
+    blend: MPFNetBlend = None,
+    prototype_ratio: PrototypeRatio = None,
+    scale: MPFNetScale = None,
+    noise: MPFNetNoise = None,
+    modules: PRNModules = None,
+    residual: PRNResidual = None,
+    kinds: PRNKinds = None,
+    unchanged: PRNUnchanged = None,
+    seen: PRNSeen = None,
+    learning_rate: LearningRate = None,
+    epochs: Epochs = None,
+    batch: Batch = None,
+    patience: Patience = None,
+    budget: Budget = None,
+    resume: Resume = False,
+    device: Device = DeviceName.AUTO,
     policy: Policy = PolicyName.F1,
     max_escape_rate: MaxEscapeRate = None,
     max_overkill_rate: MaxOverkillRate = None,
@@ -225,7 +289,8 @@ def calibrate(
     """Learn a product from pictures of good parts and make a revision of it for the line.
 
     The threshold is found on the hold-out pictures; a folder called test/ is never read. The new
-    revision becomes the active one. Interrupting changes nothing.
+    revision becomes the active one. Interrupting changes nothing; a training that was interrupted
+    goes on with the same command and --resume.
     """
     started = monotonic()
     require_writable(json_file)
@@ -244,14 +309,28 @@ def calibrate(
     before = store.revisions(product)
     if backbone == BUILTIN:
         note(BUILTIN_NOTE, "yellow")
-    options = {
-        "max_patches": max_patches or 0,
-        "max_prototypes": max_prototypes,
-        "partition": partition,
-        "head": head.value,
-        "channels": channels,
-        "coverage": coverage,
-    }
+    options = given(
+        max_patches=max_patches,
+        max_prototypes=max_prototypes,
+        partition=partition,
+        coverage=coverage,
+        head=head,
+        channels=channels,
+        fusion=fusion,
+        blend=blend,
+        ratio=prototype_ratio,
+        scale=scale,
+        noise=noise,
+        modules=modules,
+        residual=residual,
+        kinds=kinds,
+        unchanged=unchanged,
+        seen_limit=seen,
+        learning_rate=learning_rate,
+        epochs=epochs,
+        batch=batch,
+        patience=patience,
+    )
     request = {
         "product": product,
         "images": images,
@@ -263,6 +342,10 @@ def calibrate(
         "threads": threads,
         "policy": wanted,
         "precisions": _precisions(precisions),
+        "checkpoints": store.root.parent / "training" / product,
+        "is_resumed": resume,
+        "budget_s": None if budget is None else 60 * budget,
+        "device": device.value,
     }
     limit = None if latency_budget is None else (latency_budget, max_f1_loss)
     try:
@@ -272,6 +355,7 @@ def calibrate(
             )
     except Interrupted as stop:
         _tell_interrupted(store, product, before)
+        tell_resumable(request["checkpoints"])
         raise typer.Exit(stop.exit_status) from stop
     write_json(json_file, as_json(bundle, monotonic() - started))
     show(_table(bundle))
@@ -340,7 +424,7 @@ def _make(
     report("loading libraries", 1, 1)
     backbone = _backbone(backbone_name, report)
     budget = None if limit is None else Budget(*limit)
-    return make_revision(Request(**request, budget=budget), scorer, backbone, store, report)
+    return make_revision(Request(**request, latency=budget), scorer, backbone, store, report)
 
 
 def _backbone(name: str, report: Report) -> Backbone:

@@ -25,8 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from calibration.backbones import Backbone, load_backbone
-from calibration.calibrate import PreparedImages
-from calibration.dataset import find_good
+from calibration.dataset import PreparedImages, find_good
 from calibration.features import sample_patches
 from calibration.finch import PROBES, finch, first_neighbours, recall
 from calibration.scorers.protoad import patch_features

@@ -29,7 +29,7 @@ from calibration.dataset import PreparedImages
 from calibration.graph import ScoringGraph, export_onnx
 from calibration.metrics import auroc, confusion
 from calibration.precision import write_int8
-from calibration.scorers import scorer_named
+from calibration.scorers import Material, scorer_named
 from calibration.thresholds import f1_threshold
 from calibration.variants import RANGES
 from inspectd.core.bundle import Graph
@@ -147,10 +147,11 @@ def made(
     folder: Path,
 ) -> Graph:
     """A fitted head as fp32 and int8 graphs."""
-    fitted = scorer_named("protoad", **options).fit(train, backbone, 0, lambda *_: None)
+    fitted = scorer_named("protoad", **options).fit(Material(train), backbone, 0, lambda *_: None)
     slug = "".join(letter if letter.isalnum() else "-" for letter in name)
     path = folder / f"{slug}.onnx"
-    export_onnx(ScoringGraph(backbone, fitted.head, PREPROCESSING.crop), path)
+    size = PREPROCESSING.crop
+    export_onnx(ScoringGraph(backbone, fitted.head, size, fitted.sigma, fitted.top_pixels), path)
     images = [train[at] for at in np.linspace(0, len(train) - 1, RANGES, dtype=int)]
     write_int8(path, path.with_suffix(".int8.onnx"), images)
     return Graph(path, PREPROCESSING.crop, precisions={"int8": path.with_suffix(".int8.onnx")})

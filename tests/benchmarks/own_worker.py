@@ -24,7 +24,7 @@ from calibration.backbones import load_backbone
 from calibration.dataset import PreparedImages
 from calibration.graph import ScoringGraph, export_onnx
 from calibration.precision import write_int8
-from calibration.scorers import scorer_named
+from calibration.scorers import Material, scorer_named
 from calibration.variants import RANGES
 from inspectd.core.bundle import Graph
 from inspectd.core.contracts import Runtime
@@ -68,9 +68,10 @@ def fit(
     scorer = scorer_named("protoad", head=arguments.head, coverage=arguments.coverage)
     train = PreparedImages([Path(image) for image in images], PREPROCESSING)
     backbone = load_backbone(arguments.weights)
-    fitted = scorer.fit(train, backbone, 0, lambda *_: None)
+    fitted = scorer.fit(Material(train), backbone, 0, lambda *_: None)
     path = folder / f"model-{len(list(folder.iterdir()))}.onnx"
-    export_onnx(ScoringGraph(backbone, fitted.head, PREPROCESSING.crop), path)
+    size = PREPROCESSING.crop
+    export_onnx(ScoringGraph(backbone, fitted.head, size, fitted.sigma, fitted.top_pixels), path)
     graph = Graph(path, PREPROCESSING.crop)
     if arguments.runtime.endswith("int8"):
         slim = path.with_suffix(".int8.onnx")

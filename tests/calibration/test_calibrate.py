@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,17 +16,18 @@ import torch
 
 import calibration.calibrate
 from calibration.backbones import Backbone, load_backbone
-from calibration.calibrate import PARITY, PreparedImages, Request, calibrate, choose_golden
+from calibration.calibrate import Request, calibrate
+from calibration.dataset import PreparedImages
 from calibration.evaluate import Scored
 from calibration.gallery import read_gallery
+from calibration.golden import PARITY, choose_golden
 from calibration.graph import ScoringGraph
 from calibration.policies import choose
-from calibration.scorers import Fitted, Option, Report, scorer_named
+from calibration.scorers import Fitted, Material, Option, Report, scorer_named
 from inspectd.core.bundle import Bundle, PolicyPart
 from inspectd.core.errors import BundleError, DatasetError, ImageError
 from inspectd.core.holdout import read_holdout
 from inspectd.core.preprocess import Preprocessing
-from inspectd.core.records import ImageArray
 from inspectd.core.store import ProductStore
 from inspectd.demo.product import render_dataset
 from inspectd.pipeline.inspector import Inspector
@@ -36,23 +37,25 @@ from inspectd.runtimes import installed, open_runtime
 class Spy:
     """ProtoAD that keeps what it learned, or fails when asked to."""
 
-    def __init__(self, error: BaseException | None = None) -> None:
+    def __init__(self, error: BaseException | None = None, seen_limit: int = 0) -> None:
         self._inner = scorer_named("protoad", max_prototypes=200)
         self._error = error
         self.name = self._inner.name
+        self.seen_limit = seen_limit
+        self.is_trained = self._inner.is_trained
+        self.materials: list[Material] = []
         self.fitted: list[Fitted] = []
 
     def options(self) -> dict[str, Option]:
         """Those of the real one."""
         return self._inner.options()
 
-    def fit(
-        self, images: Sequence[ImageArray], backbone: Backbone, seed: int, report: Report
-    ) -> Fitted:
+    def fit(self, material: Material, backbone: Backbone, seed: int, report: Report) -> Fitted:
         """The real one's, kept."""
         if self._error is not None:
             raise self._error
-        self.fitted.append(self._inner.fit(images, backbone, seed, report))
+        self.materials.append(material)
+        self.fitted.append(self._inner.fit(material, backbone, seed, report))
         return self.fitted[-1]
 
 
@@ -143,6 +146,32 @@ def test_simulated_defects_are_said_to_be_simulated(simulated: Calibrated) -> No
     assert any("rests on simulated defects" in remark for remark in manifest.remarks)
     assert "rests on simulated defects" in (simulated.bundle.path / "report.html").read_text()
     assert not any(name.startswith("simulated_") for name in manifest.metrics)
+
+
+def test_what_was_taught_is_not_judged_on(tiny_data: Path, tmp_path: Path) -> None:
+    """A supervised scorer is shown half of the defects; threshold and stopping never see those."""
+    spy = Spy(seen_limit=10)
+    request = replace(_request(tiny_data, tiny_data / "holdout"), device="cpu")
+    bundle = _calibrate(request, ProductStore(tmp_path), spy)
+    (material,) = spy.materials
+    taught, judged = ({one.name for one in part} for part in (material.seen, material.holdout))
+    assert len(taught) == 2
+    assert len(judged) == 6
+    assert not taught & judged
+    assert {picture.name for picture in read_holdout(bundle).pictures} == judged
+    assert bundle.manifest.threshold.n_defect == 2
+    assert any(remark.startswith("2 defects of the") for remark in bundle.manifest.remarks)
+
+
+def test_a_supervised_scorer_without_real_defects_is_warned_of(
+    tiny_data: Path, tmp_path: Path
+) -> None:
+    """It may learn from simulated ones alone, and the remarks say so."""
+    spy = Spy(seen_limit=10)
+    bundle = _calibrate(_request(tiny_data), ProductStore(tmp_path), spy)
+    assert len(spy.materials[0].seen) == 0
+    assert {one.label for one in spy.materials[0].holdout} == {"good", "simulated"}
+    assert any("no real defect was learned from" in remark for remark in bundle.manifest.remarks)
 
 
 def test_the_holdout_scores_are_kept(simulated: Calibrated) -> None:

@@ -16,6 +16,7 @@ from scipy.ndimage import gaussian_filter
 from calibration.backbones import load_backbone
 from calibration.graph import OPSET, SIGMA, ScoringGraph, export_onnx, gaussian_window
 from calibration.scorers.protoad import RewrittenHead
+from inspectd.core.errors import ConfigError
 
 SIZE = (64, 96)
 
@@ -29,12 +30,12 @@ class Exported:
     model: onnx.ModelProto
 
 
-def _module() -> ScoringGraph:
+def _module(sigma: float = SIGMA, top_pixels: int = 1) -> ScoringGraph:
     backbone = load_backbone("builtin")
     channels = backbone.network.channels
     prototypes = torch.rand((70, sum(channels)), generator=torch.manual_seed(0))
     head = RewrittenHead(torch.nn.functional.normalize(prototypes), channels, 32)
-    return ScoringGraph(backbone, head, SIZE)
+    return ScoringGraph(backbone, head, SIZE, sigma, top_pixels)
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +124,36 @@ def test_the_window_is_scipys() -> None:
     expected = gaussian_filter(point, SIGMA, truncate=4)
     np.testing.assert_allclose(gaussian_window(SIGMA).numpy(), expected[16:49], atol=1e-7)
     assert float(gaussian_window(SIGMA).sum()) == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize(("sigma", "top_pixels"), [(0.0, 1), (0.0, 100), (2.0, 7)])
+def test_another_smoothing_and_score_are_exported_too(
+    tmp_path: Path, sigma: float, top_pixels: int
+) -> None:
+    """Without smoothing, and with the mean of the highest pixels: numpy says the same."""
+    module = _module(sigma, top_pixels)
+    export_onnx(module, tmp_path / "model.onnx")
+    picture = np.random.default_rng(0).integers(0, 256, (2, *SIZE, 3), dtype=np.uint8)
+    session = onnxruntime.InferenceSession(
+        tmp_path / "model.onnx", providers=["CPUExecutionProvider"]
+    )
+    maps, scores = session.run(None, {"image": picture})
+    highest = np.sort(maps.reshape(2, -1), axis=1)[:, -top_pixels:]
+    np.testing.assert_allclose(scores, highest.mean(axis=1), rtol=1e-6)
+    if sigma == 0:
+        with torch.inference_mode():
+            rough = _module(0.0)(torch.from_numpy(picture))[0].numpy()
+        smooth = [gaussian_filter(one, SIGMA, mode="mirror", truncate=4) for one in rough]
+        with torch.inference_mode():
+            expected = _module()(torch.from_numpy(picture))[0].numpy()
+        np.testing.assert_allclose(smooth, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("top_pixels", [0, 3841])
+def test_a_mean_of_too_many_pixels_is_refused(top_pixels: int) -> None:
+    """TensorRT sorts 3,840 at most."""
+    with pytest.raises(ConfigError, match="top_pixels is 1 to 3840"):
+        _module(top_pixels=top_pixels)
 
 
 @pytest.mark.parametrize("size", [(64, 96), (32, 33)])

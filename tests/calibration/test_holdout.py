@@ -13,16 +13,16 @@ from calibration.anomalies import UNSEEN, Kind
 from calibration.dataset import Sample, find_good, find_holdout
 from calibration.evaluate import arrays
 from calibration.holdout import (
-    STYLE,
     Holdout,
     compared,
     holdout_scores,
-    real_holdout,
+    score_holdout,
     simulated_beside,
-    simulated_holdout,
 )
+from calibration.material import STYLE, PreparedSamples, SimulatedSamples
 from calibration.metrics import confusion
 from calibration.policies import choose
+from calibration.scorers import Report
 from inspectd.core.bundle import PolicyPart
 from inspectd.core.contracts import Runtime
 from inspectd.core.preprocess import Preprocessing
@@ -44,7 +44,16 @@ def runtime(tiny_store: ProductStore) -> Iterator[Runtime]:
 @pytest.fixture(scope="module")
 def real(tiny_data: Path, runtime: Runtime) -> Holdout:
     """Four good and four defective parts."""
-    return real_holdout(find_holdout(tiny_data / "holdout"), SIZE, runtime, lambda *_: None)
+    return score_holdout(_labelled(tiny_data), "real", runtime, lambda *_: None)
+
+
+def _labelled(tiny_data: Path) -> PreparedSamples:
+    return PreparedSamples(find_holdout(tiny_data / "holdout"), SIZE)
+
+
+def _simulated(samples: Sequence[Sample], runtime: Runtime, seed: int, report: Report) -> Holdout:
+    pictures = SimulatedSamples(PreparedSamples(samples, SIZE), seed)
+    return score_holdout(pictures, "simulated", runtime, report)
 
 
 def _samples(tiny_data: Path) -> Sequence[Sample]:
@@ -54,12 +63,12 @@ def _samples(tiny_data: Path) -> Sequence[Sample]:
 def test_every_good_part_gets_a_simulated_defect(tiny_data: Path, runtime: Runtime) -> None:
     """As many defects as good parts, of both simulated kinds, each on its own good part."""
     steps: Steps = []
-    made = simulated_holdout(_samples(tiny_data), SIZE, runtime, 0, lambda *one: steps.append(one))
+    made = _simulated(_samples(tiny_data), runtime, 0, lambda *one: steps.append(one))
     good, defects = made.scored[::2], made.scored[1::2]
     assert made.basis == "simulated"
     assert {one.label for one in good} == {"good"}
     assert {one.label for one in defects} == {"simulated"}
-    assert steps[-1][1:] == (8, 8)
+    assert steps[-1][1:] == (16, 16)
     for before, after in zip(good, defects, strict=True):
         assert after.name == f"simulated/{before.name.removeprefix('good/')}"
         change = np.abs(before.image.astype(int) - after.image).max(axis=2)
@@ -72,7 +81,7 @@ def test_a_seed_repeats_simulated_scores(tiny_data: Path, runtime: Runtime) -> N
     """The same seed gives the same scores, whose origin is said; another seed gives others."""
 
     def scores(seed: int) -> list[float]:
-        made = simulated_holdout(_samples(tiny_data)[:3], SIZE, runtime, seed, lambda *_: None)
+        made = _simulated(_samples(tiny_data)[:3], runtime, seed, lambda *_: None)
         kept = holdout_scores(made)
         origins = [picture.origin for picture in kept.pictures]
         assert origins == ["real", "simulated"] * 3
@@ -85,9 +94,11 @@ def test_a_seed_repeats_simulated_scores(tiny_data: Path, runtime: Runtime) -> N
     assert first[1::2] != other[1::2]
 
 
-def test_simulated_defects_are_judged_by_the_real_ones(real: Holdout, runtime: Runtime) -> None:
+def test_simulated_defects_are_judged_by_the_real_ones(
+    real: Holdout, runtime: Runtime, tiny_data: Path
+) -> None:
     """The comparison's counts are those of its threshold on the real hold-out set."""
-    found = simulated_beside(real, F1, runtime, 0, lambda *_: None)
+    found = simulated_beside(real, _labelled(tiny_data), F1, runtime, 0, lambda *_: None)
     assert found is not None
     assert found.n_simulated == 4
     assert found.counts == confusion(*arrays(real.scored), found.image)
@@ -101,12 +112,14 @@ def test_simulated_defects_are_judged_by_the_real_ones(real: Holdout, runtime: R
 
 
 def test_the_comparison_is_bounded(
-    real: Holdout, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+    real: Holdout, runtime: Runtime, tiny_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of many good parts some, evenly spread, get a simulated defect."""
     monkeypatch.setattr(module, "MOST_SIMULATED", 3)
     steps: Steps = []
-    found = simulated_beside(real, F1, runtime, 0, lambda *one: steps.append(one))
+    found = simulated_beside(
+        real, _labelled(tiny_data), F1, runtime, 0, lambda *one: steps.append(one)
+    )
     assert found is not None
     assert found.n_simulated == 3
     assert [done for _, done, _ in steps] == [1, 2, 3]
@@ -121,10 +134,10 @@ def test_the_comparison_is_bounded(
     ids=lambda policy: policy.name,
 )
 def test_what_cannot_be_compared_is_left_out(
-    real: Holdout, runtime: Runtime, policy: PolicyPart
+    real: Holdout, runtime: Runtime, policy: PolicyPart, tiny_data: Path
 ) -> None:
     """A policy that looks at no defect, or needs more of them, has no figures and no facts."""
-    assert simulated_beside(real, policy, runtime, 0, lambda *_: None) is None
+    assert simulated_beside(real, _labelled(tiny_data), policy, runtime, 0, lambda *_: None) is None
     assert compared(None, 0.5, real) == ({}, {})
 
 
@@ -132,9 +145,13 @@ def test_simulated_defects_are_not_compared_with_themselves(
     tiny_data: Path, runtime: Runtime, real: Holdout
 ) -> None:
     """Without real defects nothing is scored a second time."""
-    simulated = simulated_holdout(_samples(tiny_data)[:2], SIZE, runtime, 0, lambda *_: None)
+    simulated = _simulated(_samples(tiny_data)[:2], runtime, 0, lambda *_: None)
     good = Holdout(tuple(one for one in real.scored if not one.is_defect), "real")
     steps: Steps = []
+
+    def told(*step: str | int) -> None:
+        steps.append(step)  # type: ignore[arg-type]
+
     for one in (simulated, good):
-        assert simulated_beside(one, F1, runtime, 0, lambda *step: steps.append(step)) is None
+        assert simulated_beside(one, _labelled(tiny_data), F1, runtime, 0, told) is None
     assert steps == []

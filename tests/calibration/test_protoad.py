@@ -19,7 +19,7 @@ from calibration.projected import (
     neighbourhoods,
     worst_covered,
 )
-from calibration.scorers import scorer_named
+from calibration.scorers import Material, scorer_named
 from calibration.scorers.protoad import (
     MAX_PATCHES,
     PATCH_BYTES,
@@ -182,7 +182,9 @@ def test_a_fit_keeps_its_bounds(head: str) -> None:
     """Fewer prototypes than the stopping rule's, from no more patches than asked for."""
     scorer = ProtoAD(max_prototypes=60, max_patches=500, head=head)
     done: list[str] = []
-    fitted = scorer.fit(_images(), load_backbone("builtin"), 0, lambda what, *_: done.append(what))
+    fitted = scorer.fit(
+        Material(_images()), load_backbone("builtin"), 0, lambda what, *_: done.append(what)
+    )
     assert fitted.facts["patches"] == "500 of 84 channels"
     assert int(fitted.facts["prototypes"]) < 60
     kind = RewrittenHead if head == "rewritten" else PublishedHead
@@ -196,7 +198,9 @@ def test_a_fit_is_repeatable() -> None:
     scorer = ProtoAD(max_prototypes=60, max_patches=500, head="published")
     backbone = load_backbone("builtin")
     first, again, other = (
-        next(scorer.fit(_images(), backbone, seed, lambda *_: None).head.parameters())[..., 0, 0]
+        next(scorer.fit(Material(_images()), backbone, seed, lambda *_: None).head.parameters())[
+            ..., 0, 0
+        ]
         for seed in (1, 1, 2)
     )
     assert torch.equal(first, again)

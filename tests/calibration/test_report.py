@@ -18,6 +18,7 @@ from calibration.report import (
     choose_cases,
     render_calibration_report,
 )
+from calibration.scorers import Curve
 from inspectd.core.bundle import PolicyPart
 from inspectd.core.errors import DatasetError
 from inspectd.core.records import Threshold
@@ -122,6 +123,21 @@ def test_the_page_stands_alone() -> None:
 def test_the_same_report_is_the_same_page() -> None:
     """Nothing in it depends on the time or on chance."""
     assert render_calibration_report(report()) == render_calibration_report(report())
+
+
+def test_a_training_is_drawn() -> None:
+    """Its curves are a plot of their own, named, with ids of its own; without curves none is."""
+    curves = (
+        Curve("loss, good", (0.0, 1.0, 2.0), (1.0, 0.5, 0.4)),
+        Curve("loss, noise", (0.0, 1.0, 2.0), (1.0, 0.6, 0.3)),
+        Curve("hold-out AUROC", (1.0, 2.0), (0.8, 0.9)),
+    )
+    page = Page(render_calibration_report(replace(report(), curves=curves)))
+    assert "training" in page.ids
+    assert len(page.ids) == len(set(page.ids))
+    for word in ("loss", "noise", "hold-out AUROC"):
+        assert word in page.words
+    assert "training" not in Page(render_calibration_report(report())).ids
 
 
 def test_every_id_is_unique() -> None:

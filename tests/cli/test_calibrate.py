@@ -259,6 +259,11 @@ def test_holdout_without_defects(calibrate: Invoke, dataset: Path, tmp_path: Pat
         (("--backbone", "resnet1800"), "known: builtin"),
         (("--backbone", "absent.safetensors"), "absent.safetensors: no such file"),
         (("--scorer", "magic"), "known: protoad"),
+        (("--scorer", "mpfnet", "--coverage", "9"), "mpfnet has no coverage; it has fusion"),
+        (("--noise", "0.1"), "protoad has no noise"),
+        (("--resume",), "no interrupted training is kept there"),
+        (("--budget", "0"), "--budget"),
+        (("--device", "tpu"), "--device"),
         (("--crop", "128"), "larger than --input-size 96"),
         (("--json", "absent/made.json"), "existing folder"),
         (("--partition", "99"), "partitions"),
@@ -275,6 +280,41 @@ def test_bad_options(
     assert result.exit_code == 2
     assert expected in result.stderr
     assert contents(tmp_path / "state") == []
+
+
+def test_an_interrupted_training_is_resumed(
+    calibrate: Invoke, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C in the middle says how to go on; then it does, to the very model of one run."""
+    import calibration.training as training
+    from calibration.scorers.mpfnet import _Course as Course
+
+    monkeypatch.setattr(training, "CHECKPOINT_EVERY_S", 0)
+    monkeypatch.setattr(training, "WRITING_SHARE", 1e9)
+    losses = Course.losses
+
+    def interrupted(course: Course, step: int, rng: np.random.Generator) -> Any:
+        if step == 7:
+            os.kill(os.getpid(), signal.SIGINT)
+        return losses(course, step, rng)
+
+    options = ("--scorer", "mpfnet", "--epochs", "1", "--batch", "64", "--holdout")
+    command = (*options, dataset / "holdout", "--device", "cpu", "--threads", "1")
+    whole = calibrate(*command, product="whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(Course, "losses", interrupted)
+        stopped = calibrate(*command)
+    assert stopped.exit_code == 130
+    assert "the same command with --resume goes on" in stopped.stderr
+    store = ProductStore(tmp_path / "state" / "products")
+    assert store.products() == ["whole"]
+    changed = calibrate(*command, "--noise", "0.2", "--resume")
+    assert "another request" in changed.stderr
+    resumed = calibrate(*command, "--resume")
+    assert whole.exit_code == resumed.exit_code == 0, whole.output + resumed.output
+    models = [store.open(name).manifest.files["model.onnx"] for name in ("whole", "flange")]
+    assert models[0] == models[1]
+    assert not (tmp_path / "state" / "training" / "flange").exists()
 
 
 def test_bad_product_name(calibrate: Invoke) -> None:
