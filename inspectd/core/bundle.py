@@ -1,8 +1,8 @@
 """The bundle: one revision of a product, the contract between calibration and the line.
 
 A directory with ``manifest.json``, ``model.onnx``, ``golden/NN.png`` (model inputs with their
-expected scores in the manifest), ``holdout.json``, ``samples.json`` and ``report.html``. Nothing in
-it can run code.
+expected scores in the manifest), ``holdout.json``, ``samples.json``, ``report.html`` and, where
+only a part of the picture is inspected, ``roi.png``. Nothing in it can run code.
 It is immutable: the manifest holds the sha256 of every other file, ``manifest.sha256`` that of the
 manifest, and `open_bundle` checks them all.
 """
@@ -24,10 +24,12 @@ from inspectd.core.files import sha256_of as sha256_of  # part of what a bundle 
 from inspectd.core.images import read_image
 from inspectd.core.preprocess import Preprocessing
 from inspectd.core.records import ImageArray, Threshold
+from inspectd.core.scope import Scope, ScopePart, read_roi, scope_of
 
-SCHEMA_VERSION: Literal[2] = 2
-"""Of what is written. 2 added policy, parent and review band; what it leaves out is version 1's."""
-READABLE = (1, 2)
+SCHEMA_VERSION: Literal[3] = 3
+"""Of what is written. 2 added policy, parent and review band, 3 scope and tiles; what they leave
+out is version 1's."""
+READABLE = (1, 2, 3)
 MANIFEST = "manifest.json"
 SEAL = "manifest.sha256"
 """sha256 of the manifest, as ``sha256sum --check`` reads it."""
@@ -135,12 +137,13 @@ class GoldenPart(_Part):
 class Manifest(_Part):
     """What ``manifest.json`` says."""
 
-    schema_version: Literal[1, 2]
+    schema_version: Literal[1, 2, 3]
     product: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")
     revision: str = Field(pattern=REVISION)
     created_at: datetime
     recipe: RecipePart
     preprocessing: Preprocessing
+    scope: ScopePart = ScopePart()
     model: ModelPart = ModelPart()
     threshold: ThresholdPart
     policy: PolicyPart | None = None
@@ -185,7 +188,7 @@ class Bundle:
         manifest = self.manifest
         return Graph(
             self.path / MODEL,
-            manifest.preprocessing.crop,
+            manifest.preprocessing.input_size,
             manifest.model,
             manifest.product,
             manifest.revision,
@@ -195,6 +198,16 @@ class Bundle:
     def threshold(self) -> Threshold:
         """The calibrated threshold."""
         return self.manifest.threshold.as_record()
+
+    def scope(self) -> Scope:
+        """What of a picture counts.
+
+        Raises:
+            BundleError: the region's file is no region of the map.
+        """
+        part, preprocessing = self.manifest.scope, self.manifest.preprocessing
+        roi = None if part.roi is None else read_roi(self.path, preprocessing.crop)
+        return scope_of(part, preprocessing, roi)
 
     def golden_images(self) -> Iterator[tuple[GoldenPart, ImageArray]]:
         """Each golden picture, (H, W, 3), with what must come out."""
@@ -212,7 +225,8 @@ def open_bundle(path: Path) -> Bundle:
     """
     manifest = read_manifest(path)
     _check_seal(path)
-    for name in (MODEL, *(golden.file for golden in manifest.golden)):
+    region = () if manifest.scope.roi is None else (manifest.scope.roi,)
+    for name in (MODEL, *region, *(golden.file for golden in manifest.golden)):
         if name not in manifest.files:
             raise BundleIntegrityError(path, name, "is not listed in the manifest")
     for name, expected in manifest.files.items():

@@ -13,6 +13,7 @@ from inspectd.core.errors import BundleError, ImageError, ImageSizeError, Infere
 from inspectd.core.preprocess import prepare
 from inspectd.core.records import AnomalyMap, Decision, ImageArray, Reason, Verdict
 from inspectd.pipeline.decide import decide, undecided
+from inspectd.pipeline.score import examine
 
 Timings = dict[str, float]
 """Stage name to milliseconds."""
@@ -26,6 +27,7 @@ class Inspector:
         self.runtime = runtime
         self._threshold = bundle.threshold
         self._preprocessing = bundle.manifest.preprocessing
+        self._scope = bundle.scope()
         self.failures = 0
         """Times in a row that the runtime failed."""
 
@@ -36,7 +38,7 @@ class Inspector:
         try:
             prepared = prepare(image, self._preprocessing)
             started = _lap(timings, "preprocess", started)
-            anomaly = self.runtime.infer(prepared)
+            anomaly = examine(self.runtime, prepared, self._scope)
             started = _lap(timings, "infer", started)
         except ImageSizeError as error:
             return undecided(Reason.WRONG_SIZE, str(error)), timings
@@ -47,7 +49,7 @@ class Inspector:
             return undecided(Reason.INFERENCE_FAILED, str(error)), timings
         self.failures = 0
         source = (image.shape[0], image.shape[1])
-        decision = decide(anomaly, self._threshold, self._preprocessing, source)
+        decision = decide(anomaly, self._threshold, self._preprocessing, source, self._scope)
         _lap(timings, "decide", started)
         return decision, timings
 
@@ -70,7 +72,7 @@ class Inspector:
         checked = 0
         allowed = self.bundle.manifest.golden_tolerance + self.runtime.rounding
         for golden, image in self.bundle.golden_images():
-            anomaly = self.runtime.infer(image)
+            anomaly = examine(self.runtime, image, self._scope)
             difference = abs(anomaly.score - golden.score)
             same = difference <= allowed  # NaN never is
             worst = max(worst, difference)

@@ -55,7 +55,7 @@ def test_a_real_manifest_is_valid(
 
 
 @pytest.mark.parametrize(
-    "change", [{"schema_version": 3}, {"surprise": 1}, {"product": "../etc"}, {"files": {"a": "b"}}]
+    "change", [{"schema_version": 4}, {"surprise": 1}, {"product": "../etc"}, {"files": {"a": "b"}}]
 )
 def test_a_wrong_manifest_is_not(
     validator: Draft202012Validator, manifest: dict[str, object], change: dict[str, object]
