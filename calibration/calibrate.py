@@ -32,19 +32,23 @@ from calibration.dataset import (
 from calibration.evaluate import (
     Scored,
     arrays,
+    kept_roi,
+    let_go,
     maps_and_masks,
     pixel_figures,
     score_one,
     score_samples,
 )
+from calibration.framing import Framing, framed, preprocessing_of, scope_remarks
 from calibration.gallery import Exhibit, Gallery, draw_gallery, worst, write_gallery
 from calibration.graph import ScoringGraph, export_onnx
+from calibration.large import inputs_of, shrunk
 from calibration.metrics import auroc
+from calibration.placing import place_defect
 from calibration.policies import GOOD_ONLY, Choice, check, choose, require_support
 from calibration.report import CASES, CalibrationReport, choose_cases, render_calibration_report
 from calibration.rethreshold import revision_digest
 from calibration.scorers import Report, Scorer
-from calibration.simulate import simulate_defect
 from calibration.thresholds import pixel_f1_threshold
 from inspectd.core.bundle import (
     MODEL,
@@ -66,8 +70,10 @@ from inspectd.core.errors import BundleError, DatasetError, ImageSizeError
 from inspectd.core.holdout import HoldoutPicture, HoldoutScores, write_holdout
 from inspectd.core.images import image_size, read_image
 from inspectd.core.preprocess import Preprocessing, prepare
-from inspectd.core.records import ImageArray, Threshold
+from inspectd.core.records import AnomalyMap, ImageArray, Threshold
+from inspectd.core.scope import WHOLE, Scope, scope_facts, scope_of, write_roi
 from inspectd.core.store import ProductStore
+from inspectd.pipeline.score import examine
 from inspectd.runtimes import open_runtime
 
 PARITY = 1e-4
@@ -80,6 +86,7 @@ HOLDOUT_LEAST = 15
 """Good pictures kept apart at least, if that leaves two thirds to learn from."""
 HOLDOUT_MOST = 60
 F1 = PolicyPart(name="f1")
+EVERYTHING = Framing()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +96,16 @@ class Request:
     product: str
     images: Path
     holdout: Path | None
-    resize: tuple[int, int]
-    """(H, W) pixels."""
-    crop: tuple[int, int]
-    """(H, W) pixels."""
+    resize: tuple[int, int] | None
+    """(H, W) pixels; None: the pictures' own size."""
+    crop: tuple[int, int] | None
+    """(H, W) pixels; None: all of that."""
     seed: int
     runtime: str = "auto"
     threads: int = 0
     policy: PolicyPart = F1
+    framing: Framing = EVERYTHING
+    """Region of interest, least area and tiles."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +115,8 @@ class Holdout:
     scored: tuple[Scored, ...]
     basis: str
     """`real` or `simulated` defects."""
+    scope: Scope = WHOLE
+    """What of the pictures counted."""
 
 
 class PreparedImages(Sequence[ImageArray]):
@@ -149,40 +160,47 @@ def calibrate(
     samples = _holdout_samples(request, held_back)
     _require_support(request, samples)
     sizes = _source_sizes([*train_paths, *(sample.path for sample in samples)], report)
-    preprocessing = Preprocessing(
-        resize=request.resize,
-        crop=request.crop,
-        source_size=sizes[0] if len(sizes) == 1 else None,
-    )
-    train = PreparedImages(train_paths, preprocessing)
-    refuse_identical([train[i] for i in np.unique(np.linspace(0, len(train) - 1, 16, dtype=int))])
+    preprocessing = preprocessing_of(request.resize, request.crop, request.framing.tiles, sizes)
+    counts, roi = framed(request.framing, preprocessing, sizes)
+    scope = scope_of(counts, preprocessing, roi)
+    pictures = PreparedImages(train_paths, preprocessing)
+    some = np.unique(np.linspace(0, len(pictures) - 1, 16, dtype=int))
+    refuse_identical([shrunk(pictures[i]) for i in some])
+    train = inputs_of(pictures, preprocessing.crop, scope, request.seed)
     fitted = scorer.fit(train, backbone, request.seed, report)
     with store.staging(request.product) as folder:
-        graph = ScoringGraph(backbone, fitted.head, request.crop)
+        graph = ScoringGraph(backbone, fitted.head, preprocessing.input_size)
         report("exporting", 0, 1)
         export_onnx(graph, folder / MODEL)
         report("exporting", 1, 1)
-        target = Graph(folder / MODEL, request.crop)
+        target = Graph(folder / MODEL, preprocessing.input_size)
         with open_runtime(target, request.runtime, request.threads) as runtime:
-            holdout = _score_holdout(request, samples, preprocessing, runtime, report)
+            holdout = _score_holdout(request, samples, preprocessing, scope, runtime, report)
             runtime_name = runtime.name
         report("checking and writing the revision", 0, 1)
         golden = choose_golden(holdout.scored)
-        worst = check_parity(graph, golden, folder)
+        worst = check_parity(graph, golden, folder, scope)
         scores = holdout_scores(holdout)
         choice = choose(request.policy, scores)
         threshold = choice.threshold
         facts = {
-            **_facts(request, scorer, backbone, train_paths),
+            **_facts(request, preprocessing, scorer, backbone, train_paths),
+            **scope_facts(counts, preprocessing),
             **fitted.facts,
             "runtime of the threshold": runtime_name,
             "torch against runtime": f"at most {worst:.1e} apart in score",
             "calibrated in": f"{monotonic() - started:.0f} s",
         }
-        revision = store.next_revision(
-            request.product, revision_digest(sha256_of(folder / MODEL), threshold, preprocessing)
+        region = "" if roi is None else write_roi(folder, roi)
+        digest = revision_digest(
+            sha256_of(folder / MODEL), threshold, preprocessing, counts, region
         )
-        remarks = (*choice.remarks, *_overlap_remark(train_paths, samples))
+        revision = store.next_revision(request.product, digest)
+        remarks = (
+            *choice.remarks,
+            *_overlap_remark(train_paths, samples),
+            *scope_remarks(holdout.scored, scope, counts),
+        )
         write_holdout(folder, scores)
         gallery = _gallery(holdout, threshold)
         write_gallery(folder, gallery)
@@ -202,6 +220,7 @@ def calibrate(
                 options=scorer.options(),
             ),
             preprocessing=preprocessing,
+            scope=counts,
             threshold=ThresholdPart.model_validate(asdict(threshold)),
             policy=choice.policy,
             remarks=remarks,
@@ -238,6 +257,7 @@ def split_good(good: list[Path], request: Request) -> tuple[list[Path], list[Pat
 def simulated_holdout(
     held_back: Sequence[Sample],
     preprocessing: Preprocessing,
+    scope: Scope,
     runtime: Runtime,
     seed: int,
     report: Report,
@@ -252,16 +272,21 @@ def simulated_holdout(
     clean = np.zeros(preprocessing.crop, dtype=np.uint8)
     for index, sample in enumerate(held_back):
         image = images[index]
-        scored.append(score_one(sample.name, "good", image, clean, runtime))
-        defect = simulate_defect(image, rng)
+        scored.append(score_one(sample.name, "good", image, clean, scope, runtime))
+        defect = place_defect(image, rng, scope)
         name = f"simulated/{sample.path.name}"
-        scored.append(score_one(name, "simulated", defect.image, defect.mask, runtime))
+        scored.append(score_one(name, "simulated", defect.image, defect.mask, scope, runtime))
+        let_go(scored)
         report("scoring the hold-out set", index + 1, len(held_back))
     return scored
 
 
 def holdout_scores(holdout: Holdout) -> HoldoutScores:
-    """What a threshold is chosen on, now and later, without pictures and maps."""
+    """What a threshold is chosen on, now and later, without pictures and maps.
+
+    Where a defect has a least area a peak is a level too: what is smaller never is marked.
+    """
+    by_area = holdout.scope.min_pixels > 1
     return HoldoutScores(
         pictures=tuple(
             HoldoutPicture(
@@ -269,19 +294,23 @@ def holdout_scores(holdout: Holdout) -> HoldoutScores:
                 label=one.label,
                 origin="simulated" if one.is_defect and holdout.basis == "simulated" else "real",
                 score=one.score,
-                peak=float(one.anomaly_map.max()),
+                peak=one.score if by_area else float(one.anomaly_map.max()),
             )
             for one in holdout.scored
         ),
-        pixel_f1=pixel_f1_threshold(*maps_and_masks(holdout.scored)),
+        pixel_f1=pixel_f1_threshold(*maps_and_masks(holdout.scored), kept_roi(holdout.scope)),
     )
 
 
 def choose_golden(scored: Sequence[Scored]) -> list[Scored]:
-    """Pictures over the whole range of scores of good parts and of defects."""
+    """Pictures over the whole range of scores of good parts and of defects.
+
+    Of large pictures only those that `let_go` kept.
+    """
     chosen = []
+    kept = [s for s in scored if s.full is not None] or scored
     for wanted in (False, True):
-        ranked = sorted((s for s in scored if s.is_defect is wanted), key=lambda s: s.score)
+        ranked = sorted((s for s in kept if s.is_defect is wanted), key=lambda s: s.score)
         if not ranked:
             continue
         picks = np.unique(np.linspace(0, len(ranked) - 1, GOLDEN_EACH, dtype=int))
@@ -289,7 +318,21 @@ def choose_golden(scored: Sequence[Scored]) -> list[Scored]:
     return chosen
 
 
-def check_parity(graph: ScoringGraph, golden: Sequence[Scored], folder: Path) -> float:
+class _InTorch:
+    """The graph as it was learned, scored like a runtime."""
+
+    def __init__(self, graph: ScoringGraph) -> None:
+        self._graph = graph
+
+    def infer(self, image: ImageArray) -> AnomalyMap:
+        """One (H, W, 3) input."""
+        values, score = self._graph(torch.tensor(image[None]))  # a copy: pictures are read-only
+        return AnomalyMap(values[0].numpy(), float(score))
+
+
+def check_parity(
+    graph: ScoringGraph, golden: Sequence[Scored], folder: Path, scope: Scope = WHOLE
+) -> float:
     """Largest difference in score between torch and the runtime on the golden pictures.
 
     Raises:
@@ -298,8 +341,8 @@ def check_parity(graph: ScoringGraph, golden: Sequence[Scored], folder: Path) ->
     worst = 0.0
     with torch.inference_mode():
         for one in golden:
-            _, score = graph(torch.tensor(one.image[None]))  # a copy: pictures are read-only
-            worst = max(worst, abs(float(score) - one.score))
+            score = examine(_InTorch(graph), one.input, scope).score
+            worst = max(worst, abs(score - one.score))
     if worst > PARITY:
         raise BundleError(
             folder,
@@ -327,19 +370,21 @@ def _score_holdout(
     request: Request,
     samples: list[Sample],
     preprocessing: Preprocessing,
+    scope: Scope,
     runtime: Runtime,
     report: Report,
 ) -> Holdout:
     if request.holdout is None:
-        scored = simulated_holdout(samples, preprocessing, runtime, request.seed, report)
-        return Holdout(tuple(scored), "simulated")
+        scored = simulated_holdout(samples, preprocessing, scope, runtime, request.seed, report)
+        return Holdout(tuple(scored), "simulated", scope)
     scored = score_samples(
         samples,
         preprocessing,
+        scope,
         runtime,
         lambda done, total: report("scoring the hold-out set", done, total),
     )
-    return Holdout(tuple(scored), "real")
+    return Holdout(tuple(scored), "real", scope)
 
 
 def _source_sizes(paths: Sequence[Path], report: Report) -> list[tuple[int, int]]:
@@ -369,7 +414,7 @@ def _write_golden(folder: Path, golden: Sequence[Scored]) -> tuple[GoldenPart, .
     parts = []
     for index, one in enumerate(golden):
         name = f"golden/{index:02d}.png"
-        cv2.imwrite(str(folder / name), cv2.cvtColor(one.image, cv2.COLOR_RGB2BGR))
+        cv2.imwrite(str(folder / name), cv2.cvtColor(one.input, cv2.COLOR_RGB2BGR))
         parts.append(GoldenPart(file=name, label=one.label, score=one.score))
     return tuple(parts)
 
@@ -384,7 +429,7 @@ def _gallery(holdout: Holdout, threshold: Threshold) -> Gallery:
     for index in wanted:
         one = holdout.scored[index]
         mask = one.mask if one.is_defect else None
-        exhibits[index] = Exhibit(one.image, one.anomaly_map, mask)
+        exhibits[index] = Exhibit(one.image, one.anomaly_map, mask, kept_roi(holdout.scope))
     return draw_gallery(exhibits, threshold.pixel)
 
 
@@ -418,7 +463,7 @@ def _metrics(holdout: Holdout) -> dict[str, float]:
     scores, is_defect = arrays(holdout.scored)
     if not is_defect.any():
         return {}
-    return {"image_auroc": auroc(scores, is_defect), **pixel_figures(holdout.scored)}
+    return {"image_auroc": auroc(scores, is_defect), **pixel_figures(holdout.scored, holdout.scope)}
 
 
 def _dataset(train: Sequence[Path], holdout: Holdout, sizes: list[tuple[int, int]]) -> DatasetPart:
@@ -433,10 +478,14 @@ def _dataset(train: Sequence[Path], holdout: Holdout, sizes: list[tuple[int, int
 
 
 def _facts(
-    request: Request, scorer: Scorer, backbone: Backbone, train: Sequence[Path]
+    request: Request,
+    preprocessing: Preprocessing,
+    scorer: Scorer,
+    backbone: Backbone,
+    train: Sequence[Path],
 ) -> dict[str, str]:
-    crop = f"{request.crop[0]} x {request.crop[1]}"
-    resize = f"{request.resize[0]} x {request.resize[1]}"
+    crop = f"{preprocessing.crop[0]} x {preprocessing.crop[1]}"
+    resize = f"{preprocessing.resize[0]} x {preprocessing.resize[1]}"
     return {
         "scorer": scorer.name,
         "backbone": f"{backbone.name} ({backbone.sha256[:12]}…)",

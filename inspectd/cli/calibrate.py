@@ -14,6 +14,17 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from inspectd.cli.framing import (
+    Ignore,
+    MinArea,
+    MmPerPixel,
+    Overlap,
+    RecipeFile,
+    Roi,
+    Tile,
+    framing_of,
+    tiling_of,
+)
 from inspectd.cli.options import (
     WITH_HOLDOUT_LAYOUT,
     JsonFile,
@@ -63,7 +74,11 @@ EXAMPLES = (
     "--policy max-escapes --max-escape-rate 0.05",
     "inspectd calibrate --product bottle --images good_parts --holdout more_good_parts "
     "--policy sigma --false-alarm-rate 0.01",
+    "inspectd calibrate --product bottle --images bottle --roi inspected.png --min-area 0.5mm2 "
+    "--mm-per-pixel 0.1",
+    "inspectd calibrate --product panel --images panel --tile 256",
 )
+INPUT_SIZE = 256
 BUILTIN = "builtin"
 BUILTIN_NOTE = (
     "note: backbone 'builtin' is a fixed bank of filters, not a trained network. It needs no "
@@ -111,11 +126,16 @@ def calibrate(
         ),
     ] = BUILTIN,
     input_size: Annotated[
-        int,
+        int | None,
         typer.Option(
-            min=32, max=4096, help="Pixels a side pictures are scaled to.", rich_help_panel=MODEL
+            min=32,
+            max=4096,
+            help=f"Pixels a side pictures are scaled to (default: {INPUT_SIZE}, with --tile: their "
+            "own size).",
+            show_default=False,
+            rich_help_panel=MODEL,
         ),
-    ] = 256,
+    ] = None,
     crop: Annotated[
         int | None,
         typer.Option(
@@ -171,6 +191,13 @@ def calibrate(
             rich_help_panel=MODEL,
         ),
     ] = Head.REWRITTEN,
+    roi: Roi = None,
+    ignore: Ignore = None,
+    recipe: RecipeFile = None,
+    min_area: MinArea = None,
+    mm_per_pixel: MmPerPixel = None,
+    tile: Tile = None,
+    overlap: Overlap = None,
     policy: Policy = PolicyName.F1,
     max_escape_rate: MaxEscapeRate = None,
     max_overkill_rate: MaxOverkillRate = None,
@@ -190,10 +217,10 @@ def calibrate(
     """
     started = monotonic()
     require_writable(json_file)
-    if crop is not None and crop > input_size:
-        raise ConfigError(
-            f"--crop {crop} is larger than --input-size {input_size}; make it smaller"
-        )
+    tiles = tiling_of(tile, overlap)
+    side = input_size or (INPUT_SIZE if tiles is None else None)
+    if crop is not None and side is not None and crop > side:
+        raise ConfigError(f"--crop {crop} is larger than --input-size {side}; make it smaller")
     if runtime is RuntimeName.OPENVINO_BF16:
         raise ConfigError(
             "--runtime: a threshold is found in fp32; evaluate and run may use openvino-bf16"
@@ -201,6 +228,7 @@ def calibrate(
     limits = (max_escape_rate, max_overkill_rate, cost_ratio, prevalence, false_alarm_rate)
     with needs_calibration():
         wanted = policy_of(policy, *limits, review_band)
+        framing = framing_of(roi, ignore, recipe, min_area, mm_per_pixel, tiles)
     store = open_store(state_dir)
     before = store.revisions(product)
     if backbone == BUILTIN:
@@ -216,12 +244,13 @@ def calibrate(
         "product": product,
         "images": images,
         "holdout": holdout,
-        "resize": (input_size, input_size),
-        "crop": (crop or input_size, crop or input_size),
+        "resize": None if side is None else (side, side),
+        "crop": None if crop is None else (crop, crop),
         "seed": seed,
         "runtime": runtime.value,
         "threads": threads,
         "policy": wanted,
+        "framing": framing,
     }
     try:
         with interruptible() as check, stages() as progress:
@@ -331,12 +360,16 @@ def _tell_interrupted(store: ProductStore, product: str, before: list[str]) -> N
 
 
 def _table(bundle: Bundle) -> Table:
+    from inspectd.core.scope import scope_facts
+
     threshold, metrics = bundle.threshold, bundle.manifest.metrics
     table = Table(title=f"{bundle.manifest.product} {bundle.manifest.revision}", show_header=False)
     table.add_column(style="bold")
     table.add_column()
     basis = f"{threshold.n_good} good, {threshold.n_defect} with {threshold.basis} defects"
     pixel = "none" if threshold.pixel is None else f"{threshold.pixel:.6g}"
+    for name, text in scope_facts(bundle.manifest.scope, bundle.manifest.preprocessing).items():
+        table.add_row(name, text)
     table.add_row("hold-out pictures", basis)
     table.add_row("threshold", f"{threshold.image:.6g}, per pixel {pixel}")
     table.add_row("policy", threshold.policy)

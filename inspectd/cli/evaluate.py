@@ -89,7 +89,7 @@ def _score(
     from inspectd.runtimes import open_runtime
 
     samples = find_labelled(images)
-    manifest = bundle.manifest
+    manifest, scope = bundle.manifest, bundle.scope()
     with open_runtime(bundle.graph, runtime_name, threads) as runtime:
         report("checking golden pictures", 0, 1)
         Inspector(bundle, runtime).verify()
@@ -97,12 +97,13 @@ def _score(
         scored = score_samples(
             samples,
             manifest.preprocessing,
+            scope,
             runtime,
             lambda done, total: report("scoring pictures", done, total),
         )
         name = runtime.name
     report("computing figures", 0, 1)
-    result = summarise(scored, manifest, name)
+    result = summarise(scored, manifest, name, scope)
     report("computing figures", 1, 1)
     return result, scored
 

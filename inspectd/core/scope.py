@@ -21,11 +21,12 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from inspectd.core.errors import BundleError, ConfigError, ImageError
+from inspectd.core.files import sha256_of
 from inspectd.core.images import read_image
 from inspectd.core.preprocess import Preprocessing, Tiling
 from inspectd.core.records import MaskArray
 
-ROI = "roi.png"
+ROI: Literal["roi.png"] = "roi.png"
 """(H, W) of the anomaly map, 255 where inspected, 0 where ignored."""
 _AREA = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(px|mm2|mm²)\s*")
 
@@ -127,9 +128,10 @@ def area_in_pixels(text: str, mm_per_pixel: float | None) -> float:
     return float(found[1]) / mm_per_pixel**2
 
 
-def write_roi(folder: Path, roi: MaskArray) -> None:
-    """Writes ``roi.png`` into a bundle that is being made."""
+def write_roi(folder: Path, roi: MaskArray) -> str:
+    """Writes ``roi.png`` into a bundle that is being made and returns its sha256."""
     cv2.imwrite(str(folder / ROI), roi)
+    return sha256_of(folder / ROI)
 
 
 def read_roi(folder: Path, size: tuple[int, int]) -> MaskArray:

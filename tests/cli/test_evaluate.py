@@ -121,5 +121,5 @@ def test_newer_schema(invoke: Invoke, dataset: Path, state: Path) -> None:
     path.write_text(json.dumps({**content, "schema_version": 4}))
     result = invoke(*evaluate_arguments(dataset))
     assert result.exit_code == 1
-    assert "schema version 3" in result.stderr
+    assert "schema version 4" in result.stderr
     assert "update inspectd" in result.stderr
