@@ -81,6 +81,8 @@ PARITY = 1e-4
 GOLDEN_TOLERANCE = 1e-3
 GOLDEN_EACH = 4
 """Golden pictures of good parts, and as many of defects."""
+GOLDEN_TILED = 1
+"""The same of tiled pictures: each runs the graph as often as it has tiles."""
 HOLDOUT_SHARE = 0.2
 HOLDOUT_LEAST = 15
 """Good pictures kept apart at least, if that leaves two thirds to learn from."""
@@ -178,7 +180,7 @@ def calibrate(
             holdout = _score_holdout(request, samples, preprocessing, scope, runtime, report)
             runtime_name = runtime.name
         report("checking and writing the revision", 0, 1)
-        golden = choose_golden(holdout.scored)
+        golden = choose_golden(holdout.scored, GOLDEN_EACH if scope.tiles is None else GOLDEN_TILED)
         worst = check_parity(graph, golden, folder, scope)
         scores = holdout_scores(holdout)
         choice = choose(request.policy, scores)
@@ -302,7 +304,7 @@ def holdout_scores(holdout: Holdout) -> HoldoutScores:
     )
 
 
-def choose_golden(scored: Sequence[Scored]) -> list[Scored]:
+def choose_golden(scored: Sequence[Scored], each: int = GOLDEN_EACH) -> list[Scored]:
     """Pictures over the whole range of scores of good parts and of defects.
 
     Of large pictures only those that `let_go` kept.
@@ -313,7 +315,7 @@ def choose_golden(scored: Sequence[Scored]) -> list[Scored]:
         ranked = sorted((s for s in kept if s.is_defect is wanted), key=lambda s: s.score)
         if not ranked:
             continue
-        picks = np.unique(np.linspace(0, len(ranked) - 1, GOLDEN_EACH, dtype=int))
+        picks = np.unique(np.linspace(0, len(ranked) - 1, each, dtype=int))
         chosen += [ranked[pick] for pick in picks]
     return chosen
 

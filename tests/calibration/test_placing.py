@@ -1,0 +1,69 @@
+"""Simulated defects lie where they count."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from calibration.placing import LEAST, place_defect
+from calibration.simulate import SimulatedDefect, simulate_defect
+from inspectd.core.preprocess import Tiling
+from inspectd.core.records import ImageArray
+from inspectd.core.scope import WHOLE, Scope
+
+IMAGE = np.random.default_rng(0).integers(90, 140, (96, 128, 3), np.uint8)
+
+
+def _roi(top: int, left: int, height: int, width: int) -> np.ndarray:
+    roi = np.zeros(IMAGE.shape[:2], np.uint8)
+    roi[top : top + height, left : left + width] = 255
+    return roi
+
+
+def test_on_a_whole_picture_nothing_is_changed() -> None:
+    """The same seed draws what it drew before there was a scope."""
+    placed = place_defect(IMAGE, np.random.default_rng(3), WHOLE)
+    drawn = simulate_defect(IMAGE, np.random.default_rng(3))
+    np.testing.assert_array_equal(placed.image, drawn.image)
+    np.testing.assert_array_equal(placed.mask, drawn.mask)
+
+
+@pytest.mark.parametrize(
+    "scope",
+    [
+        Scope(_roi(30, 40, 30, 30)),
+        Scope(_roi(90, 0, 6, 20)),
+        Scope(min_pixels=300),
+        Scope(tiles=Tiling(size=(48, 48), overlap=8)),
+        Scope(_roi(70, 100, 20, 20), 40, tiles=Tiling(size=(32, 32), overlap=8)),
+    ],
+    ids=["region", "strip", "area", "tiles", "all"],
+)
+@pytest.mark.parametrize("seed", range(3))
+def test_a_defect_is_inside_and_large_enough(scope: Scope, seed: int) -> None:
+    """Only where the mask is may the picture differ, and visibly so somewhere."""
+    placed = place_defect(IMAGE, np.random.default_rng(seed), scope)
+    inside = scope.inside if scope.inside is not None else np.ones(IMAGE.shape[:2], bool)
+    assert not placed.mask[~inside].any()
+    assert np.count_nonzero(placed.mask) >= max(LEAST, scope.min_pixels)
+    assert np.array_equal(placed.image[~inside], IMAGE[~inside])
+    assert (placed.image != IMAGE)[placed.mask > 0].any()
+    if scope.tiles is not None:
+        rows, columns = np.nonzero(placed.mask)
+        assert np.ptp(rows) < scope.tiles.size[0]
+        assert np.ptp(columns) < scope.tiles.size[1]
+
+
+def test_where_no_drawing_fits_there_is_a_spot() -> None:
+    """In the widest place of the region, within it."""
+
+    def elsewhere(image: ImageArray, rng: np.random.Generator) -> SimulatedDefect:
+        mask = np.zeros(image.shape[:2], np.uint8)
+        mask[:10, :10] = 255
+        return SimulatedDefect(np.zeros_like(image), mask)
+
+    scope = Scope(_roi(50, 60, 30, 30))
+    placed = place_defect(IMAGE, np.random.default_rng(0), scope, elsewhere)
+    assert placed.mask[65, 75] == 255
+    assert not placed.mask[~(scope.roi > 0)].any()  # type: ignore[operator]
+    assert (placed.image != IMAGE).any(axis=2).sum() == np.count_nonzero(placed.mask)
