@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from calibration.backbones import load_backbone
 from calibration.calibrate import Request, calibrate
 from calibration.dataset import find_labelled
 from calibration.evaluate import score_samples, summarise
 from calibration.framing import Framing
+from calibration.graph import ScoringGraph
 from calibration.policies import choose
 from calibration.rethreshold import rethreshold
 from calibration.scorers import scorer_named
@@ -21,16 +24,26 @@ from inspectd.core.bundle import Bundle, PolicyPart
 from inspectd.core.holdout import read_holdout
 from inspectd.core.images import read_image
 from inspectd.core.preprocess import Tiling, prepare
-from inspectd.core.records import ImageArray, Verdict
+from inspectd.core.records import ImageArray, MapArray, Verdict
 from inspectd.core.scope import ROI
 from inspectd.core.store import ProductStore
 from inspectd.pipeline.inspector import Inspector
+from inspectd.pipeline.tiles import tiled_map
 from inspectd.runtimes import open_runtime
 
 IGNORED_ROWS = 44
 """Of 96, from the top."""
 AREA_PX, MM = 12, 0.5
 SIDE, TILE = 512, 64
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Tiles are many small inputs: threads of a busy machine would wait for each other at each."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,3 +210,24 @@ def test_simulated_defects_are_placed_where_they_count(fabric: Path, tmp_path: P
     assert threshold.basis == "simulated"
     assert threshold.escapes == 0
     assert not any("outside the region" in remark for remark in made.bundle.manifest.remarks)
+
+
+def test_no_seam_shows_in_the_map_of_a_real_model(fabric: Path) -> None:
+    """The map of tiles is that of one large graph within its noise, at seams as elsewhere."""
+    images = [read_image(fabric / "train" / "good" / f"{i}.png")[:192, :192] for i in range(4)]
+    backbone = load_backbone("builtin")
+    scorer = scorer_named("protoad", max_prototypes=100, max_patches=2000)
+    head = scorer.fit(images[:3], backbone, 0, lambda *_: None).head
+    tiles = Tiling(size=(96, 96), overlap=48)
+
+    def maps(inputs: Sequence[ImageArray]) -> list[MapArray]:
+        graph = ScoringGraph(backbone, head, inputs[0].shape[:2])
+        with torch.inference_mode():
+            return list(graph(torch.tensor(np.stack(inputs)))[0].numpy())
+
+    tiled, whole = tiled_map(images[3], tiles, None, maps), maps([images[3]])[0]
+    error = np.abs(tiled - whole)
+    assert np.median(error) < 0.02 * whole.std()
+    assert error.max() < 0.5 * whole.std()
+    steps = np.abs(np.diff(tiled, axis=0)).max(axis=1)
+    assert steps.max() < 1.25 * np.abs(np.diff(whole, axis=0)).max()
