@@ -28,13 +28,18 @@ from calibration.dataset import (
     find_holdout,
     refuse_identical,
 )
-from calibration.evaluate import (
-    arrays,
-    pixel_figures,
-)
+from calibration.evaluate import arrays, kept_roi, pixel_figures
 from calibration.facts import recipe_facts, tools
+from calibration.framing import Framing, framed, preprocessing_of, scope_remarks
 from calibration.gallery import Exhibit, Gallery, draw_gallery, worst, write_gallery
-from calibration.golden import GOLDEN_TOLERANCE, check_parity, choose_golden, write_golden
+from calibration.golden import (
+    GOLDEN_EACH,
+    GOLDEN_TILED,
+    GOLDEN_TOLERANCE,
+    check_parity,
+    choose_golden,
+    write_golden,
+)
 from calibration.graph import ScoringGraph, export_onnx
 from calibration.holdout import (
     Holdout,
@@ -43,6 +48,7 @@ from calibration.holdout import (
     score_holdout,
     simulated_beside,
 )
+from calibration.large import inputs_of, labelled_inputs_of, shrunk
 from calibration.material import (
     PreparedSamples,
     SimulatedSamples,
@@ -77,7 +83,8 @@ from inspectd.core.holdout import HoldoutScores, write_holdout
 from inspectd.core.images import image_size
 from inspectd.core.paths import cache_dir
 from inspectd.core.preprocess import Preprocessing
-from inspectd.core.records import Threshold
+from inspectd.core.records import MaskArray, Threshold
+from inspectd.core.scope import Scope, ScopePart, scope_facts, scope_of, write_roi
 from inspectd.core.store import ProductStore
 from inspectd.pipeline import verified
 from inspectd.runtimes import open_runtime
@@ -87,6 +94,7 @@ HOLDOUT_LEAST = 15
 """Good pictures kept apart at least, if that leaves two thirds to learn from."""
 HOLDOUT_MOST = 60
 F1 = PolicyPart(name="f1")
+EVERYTHING = Framing()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,14 +104,16 @@ class Request:
     product: str
     images: Path
     holdout: Path | None
-    resize: tuple[int, int]
-    """(H, W) pixels."""
-    crop: tuple[int, int]
-    """(H, W) pixels."""
+    resize: tuple[int, int] | None
+    """(H, W) pixels; None: the pictures' own size."""
+    crop: tuple[int, int] | None
+    """(H, W) pixels; None: all of that."""
     seed: int
     runtime: str = "auto"
     threads: int = 0
     policy: PolicyPart = F1
+    framing: Framing = EVERYTHING
+    """Region of interest, least area and tiles."""
     precisions: tuple[str, ...] = PRECISIONS
     """In which the model is written beside fp32, where it reproduces fp32's verdicts."""
     latency: Budget | None = None
@@ -139,21 +149,27 @@ def calibrate(
     seen, samples = draw_seen(found, scorer.seen_limit, request.seed)
     _require_support(request, samples)
     sizes = _source_sizes([*train_paths, *(sample.path for sample in found)], report)
-    preprocessing = Preprocessing(
-        resize=request.resize,
-        crop=request.crop,
-        source_size=sizes[0] if len(sizes) == 1 else None,
-    )
-    train = PreparedImages(train_paths, preprocessing)
-    refuse_identical([train[i] for i in np.unique(np.linspace(0, len(train) - 1, 16, dtype=int))])
+    preprocessing = preprocessing_of(request.resize, request.crop, request.framing.tiles, sizes)
+    counts, roi = framed(request.framing, preprocessing, sizes)
+    scope = scope_of(counts, preprocessing, roi)
+    good = PreparedImages(train_paths, preprocessing)
+    some = np.unique(np.linspace(0, len(good) - 1, 16, dtype=int))
+    refuse_identical([shrunk(good[index]) for index in some])
+    train = inputs_of(good, preprocessing.crop, scope, request.seed)
     basis = "simulated" if request.holdout is None else "real"
-    pictures = _holdout_pictures(request, samples, preprocessing)
+    pictures = _holdout_pictures(request, samples, preprocessing, scope)
     material = Material(
         good=train,
-        holdout=pictures,
-        seen=PreparedSamples(seen, preprocessing),
+        holdout=labelled_inputs_of(pictures, scope, request.seed),
+        seen=labelled_inputs_of(PreparedSamples(seen, preprocessing), scope, request.seed),
         folder=request.checkpoints,
-        request=_digest(request, scorer, backbone, preprocessing, (train_paths, seen, samples)),
+        request=_digest(
+            request,
+            scorer,
+            backbone,
+            _framing_digest(preprocessing, counts, roi),
+            (train_paths, seen, samples),
+        ),
         is_resumed=request.is_resumed,
         budget_s=request.budget_s,
         device=device_named(request.device),
@@ -165,7 +181,9 @@ def calibrate(
     else:
         setting = Setting(
             material,
+            pictures,
             basis,
+            scope,
             backbone,
             request.seed,
             request.policy,
@@ -175,20 +193,23 @@ def calibrate(
         chosen = fit_within(request.latency, scorer, setting, report)
         scorer, fitted = chosen.scorer, chosen.fitted
         within = (chosen.remark(request.latency),)
+    counts = counts.model_copy(update={"top_pixels": fitted.top_pixels})
+    scope = scope_of(counts, preprocessing, roi)
+    size = preprocessing.input_size
     with store.staging(request.product) as folder:
-        graph = ScoringGraph(backbone, fitted.head, request.crop, fitted.sigma, fitted.top_pixels)
+        graph = ScoringGraph(backbone, fitted.head, size, fitted.sigma, fitted.top_pixels)
         report("exporting", 0, 1)
         export_onnx(graph, folder / MODEL)
         report("exporting", 1, 1)
-        target = Graph(folder / MODEL, request.crop)
+        target = Graph(folder / MODEL, size)
         with open_runtime(target, request.runtime, request.threads) as runtime:
-            holdout = score_holdout(pictures, basis, runtime, report)
+            holdout = score_holdout(pictures, basis, scope, runtime, report)
             beside = simulated_beside(
                 holdout, pictures, request.policy, runtime, request.seed, report
             )
             runtime_name = runtime.name
-        golden = choose_golden(holdout.scored)
-        worst = check_parity(graph, golden, folder)
+        golden = choose_golden(holdout.scored, GOLDEN_EACH if scope.tiles is None else GOLDEN_TILED)
+        worst = check_parity(graph, golden, folder, scope)
         scores = holdout_scores(holdout)
         choice = choose(request.policy, scores)
         threshold = choice.threshold
@@ -196,7 +217,8 @@ def calibrate(
             target,
             request.precisions,
             train,
-            holdout.scored,
+            holdout,
+            pictures,
             threshold.image,
             GOLDEN_TOLERANCE,
             request.threads,
@@ -206,6 +228,7 @@ def calibrate(
         comparison, figures = compared(beside, threshold.image, holdout)
         facts = {
             **recipe_facts(scorer, backbone, preprocessing, len(train_paths), request.seed),
+            **scope_facts(counts, preprocessing),
             **fitted.facts,
             **comparison,
             **variants.facts,
@@ -213,14 +236,17 @@ def calibrate(
             "torch against runtime": f"at most {worst:.1e} apart in score",
             "calibrated in": f"{monotonic() - started:.0f} s",
         }
-        revision = store.next_revision(
-            request.product, revision_digest(sha256_of(folder / MODEL), threshold, preprocessing)
+        region = "" if roi is None else write_roi(folder, roi)
+        digest = revision_digest(
+            sha256_of(folder / MODEL), threshold, preprocessing, counts, region
         )
+        revision = store.next_revision(request.product, digest)
         remarks = (
             *choice.remarks,
             *within,
             *overlap_remark(train_paths, samples),
             *seen_remark(scorer, seen),
+            *scope_remarks(holdout.scored, scope, counts),
             *fitted.remarks,
         )
         write_holdout(folder, scores)
@@ -244,6 +270,7 @@ def calibrate(
                 options=scorer.options(),
             ),
             preprocessing=preprocessing,
+            scope=counts,
             precisions=variants.parts,
             threshold=ThresholdPart.model_validate(asdict(threshold)),
             policy=choice.policy,
@@ -297,10 +324,10 @@ def _require_support(request: Request, samples: list[Sample]) -> None:
 
 
 def _holdout_pictures(
-    request: Request, samples: list[Sample], preprocessing: Preprocessing
+    request: Request, samples: list[Sample], preprocessing: Preprocessing, scope: Scope
 ) -> Sequence[Labelled]:
     if request.holdout is None:
-        return SimulatedSamples(PreparedSamples(samples, preprocessing), request.seed)
+        return SimulatedSamples(PreparedSamples(samples, preprocessing), scope, request.seed)
     return PreparedSamples(samples, preprocessing)
 
 
@@ -325,11 +352,18 @@ def _require_resumable(material: Material) -> None:
         read_checkpoint(material.folder, material.request)
 
 
+def _framing_digest(preprocessing: Preprocessing, counts: ScopePart, roi: MaskArray | None) -> str:
+    """Hash of what the model is shown."""
+    parts = [preprocessing.model_dump_json(), counts.model_dump_json()]
+    region = b"" if roi is None else roi.tobytes()
+    return hashlib.sha256("".join(parts).encode() + region).hexdigest()
+
+
 def _digest(
     request: Request,
     scorer: Scorer,
     backbone: Backbone,
-    preprocessing: Preprocessing,
+    framing: str,
     pictures: tuple[list[Path], list[Sample], list[Sample]],
 ) -> str:
     """Hash of all that decides what is learned: good pictures, defects shown, hold-out set."""
@@ -339,7 +373,7 @@ def _digest(
         scorer.options(),
         backbone.sha256,
         request.seed,
-        preprocessing.model_dump(mode="json"),
+        framing,
         digest_of(good),
         digest_of([sample.path for sample in seen]),
         digest_of([sample.path for sample in holdout]),
@@ -367,7 +401,7 @@ def _gallery(holdout: Holdout, threshold: Threshold) -> Gallery:
     for index in wanted:
         one = holdout.scored[index]
         mask = one.mask if one.is_defect else None
-        exhibits[index] = Exhibit(one.image, one.anomaly_map, mask)
+        exhibits[index] = Exhibit(one.image, one.anomaly_map, mask, kept_roi(holdout.scope))
     return draw_gallery(exhibits, threshold.pixel)
 
 
@@ -403,7 +437,7 @@ def _metrics(holdout: Holdout) -> dict[str, float]:
     scores, is_defect = arrays(holdout.scored)
     if not is_defect.any():
         return {}
-    return {"image_auroc": auroc(scores, is_defect), **pixel_figures(holdout.scored)}
+    return {"image_auroc": auroc(scores, is_defect), **pixel_figures(holdout.scored, holdout.scope)}
 
 
 def _dataset(train: Sequence[Path], holdout: Holdout, sizes: list[tuple[int, int]]) -> DatasetPart:

@@ -7,19 +7,21 @@ to report what the calibrated threshold does there.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from time import perf_counter
 
 import numpy as np
 import numpy.typing as npt
 
 from calibration.dataset import Sample
+from calibration.large import block_maxima, shrunk
 from calibration.material import PreparedSamples
 from calibration.metrics import (
     aupro,
     auroc,
     best_f1,
     confusion,
+    has_defective_pixel,
     pixel_auroc,
     pixel_average_precision,
 )
@@ -29,6 +31,8 @@ from inspectd.core.bundle import Manifest, PolicyPart
 from inspectd.core.contracts import Runtime
 from inspectd.core.preprocess import Preprocessing
 from inspectd.core.records import ImageArray, MapArray, MaskArray
+from inspectd.core.scope import WHOLE, Scope
+from inspectd.pipeline.score import examine
 
 Report = Callable[[int, int], None]
 
@@ -43,12 +47,19 @@ class Scored:
     is_defect: bool
     score: float
     image: ImageArray
-    """(H, W, 3): what the model saw."""
+    """(H, W, 3): what the model saw; reduced where that is large (`calibration.large`)."""
     anomaly_map: MapArray
-    """(H, W)."""
+    """(H, W), reduced like the picture."""
     mask: MaskArray | None
     """(H, W), 255 where defective; None where it isn't known; zeros for a good part."""
     infer_ms: float
+    full: ImageArray | None = None
+    """Where `image` is reduced: all of it, of the parts that may become golden."""
+
+    @property
+    def input(self) -> ImageArray:
+        """(H, W, 3): what the model saw, as far as it is kept."""
+        return self.image if self.full is None else self.full
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +101,11 @@ class Evaluation:
 
 
 def score_samples(
-    samples: Sequence[Sample], preprocessing: Preprocessing, runtime: Runtime, report: Report
+    samples: Sequence[Sample],
+    preprocessing: Preprocessing,
+    scope: Scope,
+    runtime: Runtime,
+    report: Report,
 ) -> list[Scored]:
     """Scores pictures from disk.
 
@@ -98,26 +113,54 @@ def score_samples(
         ImageError: one can't be read.
         DatasetError: one is not of the size the product was calibrated for.
     """
-    return score_labelled(PreparedSamples(samples, preprocessing), runtime, report)
+    return score_labelled(PreparedSamples(samples, preprocessing), scope, runtime, report)
 
 
-def score_labelled(pictures: Sequence[Labelled], runtime: Runtime, report: Report) -> list[Scored]:
+def score_labelled(
+    pictures: Sequence[Labelled], scope: Scope, runtime: Runtime, report: Report
+) -> list[Scored]:
     """Scores prepared pictures; raises what reading them raises."""
-    scored = []
+    scored: list[Scored] = []
     for index, one in enumerate(pictures):
-        scored.append(score_one(one.name, one.label, one.image, one.mask, runtime))
+        scored.append(score_one(one.name, one.label, one.image, one.mask, scope, runtime))
+        let_go(scored)
         report(index + 1, len(pictures))
     return scored
 
 
 def score_one(
-    name: str, label: str, image: ImageArray, mask: MaskArray | None, runtime: Runtime
+    name: str,
+    label: str,
+    image: ImageArray,
+    mask: MaskArray | None,
+    scope: Scope,
+    runtime: Runtime,
 ) -> Scored:
-    """Scores one prepared (H, W, 3) picture."""
+    """Scores one prepared (H, W, 3) picture as the line does."""
     started = perf_counter()
-    anomaly = runtime.infer(image)
+    anomaly = examine(runtime, image, scope)
     elapsed = (perf_counter() - started) * 1e3
-    return Scored(name, label, label != "good", anomaly.score, image, anomaly.values, mask, elapsed)
+    kept = shrunk(image)
+    return Scored(
+        name=name,
+        label=label,
+        is_defect=label != "good",
+        score=anomaly.score,
+        image=kept,
+        anomaly_map=block_maxima(anomaly.values),
+        mask=None if mask is None else block_maxima(mask),
+        infer_ms=elapsed,
+        full=None if kept is image else image,
+    )
+
+
+def let_go(scored: list[Scored]) -> None:
+    """Drops large pictures in place, but for the lowest good part and the highest defect."""
+    for wanted in (False, True):
+        held = [i for i, s in enumerate(scored) if s.full is not None and s.is_defect is wanted]
+        held.sort(key=lambda i: scored[i].score, reverse=wanted)
+        for index in held[1:]:
+            scored[index] = replace(scored[index], full=None)
 
 
 def arrays(scored: Sequence[Scored]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
@@ -138,7 +181,9 @@ def maps_and_masks(
     ]
 
 
-def summarise(scored: Sequence[Scored], manifest: Manifest, runtime: str) -> Evaluation:
+def summarise(
+    scored: Sequence[Scored], manifest: Manifest, runtime: str, scope: Scope = WHOLE
+) -> Evaluation:
     """The figures of a labelled set at the calibrated threshold of a revision.
 
     Raises:
@@ -149,7 +194,7 @@ def summarise(scored: Sequence[Scored], manifest: Manifest, runtime: str) -> Eva
     policy = manifest.policy or PolicyPart(name=threshold.policy)
     counts = confusion(scores, is_defect, threshold.image)
     failed = confusion(scores, is_defect, fails_from(threshold))
-    pixel = pixel_figures(scored)
+    pixel = pixel_figures(scored, scope)
     return Evaluation(
         image_auroc=auroc(scores, is_defect),
         f1=counts.f1,
@@ -176,13 +221,22 @@ def summarise(scored: Sequence[Scored], manifest: Manifest, runtime: str) -> Eva
     )
 
 
-def pixel_figures(scored: Sequence[Scored]) -> dict[str, float]:
-    """Pixel AUROC, AP and PRO over all pictures with a known mask; empty where none has one."""
+def pixel_figures(scored: Sequence[Scored], scope: Scope = WHOLE) -> dict[str, float]:
+    """Pixel AUROC, AP and PRO over all pictures with a known mask; empty where none has one.
+
+    Only pixels that are inspected count.
+    """
     maps, masks = maps_and_masks(scored)
-    if not any(mask is not None and mask.any() for mask in masks):
+    roi = kept_roi(scope)
+    if not has_defective_pixel(masks, roi):
         return {}
     return {
-        "pixel_auroc": pixel_auroc(maps, masks),
-        "pixel_ap": pixel_average_precision(maps, masks),
-        "aupro": aupro(maps, masks),
+        "pixel_auroc": pixel_auroc(maps, masks, roi),
+        "pixel_ap": pixel_average_precision(maps, masks, roi),
+        "aupro": aupro(maps, masks, roi=roi),
     }
+
+
+def kept_roi(scope: Scope) -> MaskArray | None:
+    """The (H, W) region, reduced as maps are."""
+    return None if scope.roi is None else block_maxima(scope.roi)

@@ -20,8 +20,9 @@ from inspectd.core.bundle import SAMPLES, Bundle
 from inspectd.core.errors import BundleError
 from inspectd.core.records import ImageArray, MapArray, MaskArray
 
-MARKED, FOUND = (30, 136, 229), (233, 30, 99)
-"""Outlines, RGB: what a person or the simulator marked, what the pixel threshold finds."""
+MARKED, FOUND, INSPECTED = (30, 136, 229), (233, 30, 99), (67, 160, 71)
+"""Outlines, RGB: what a person or the simulator marked, what the pixel threshold finds, and the
+region of interest."""
 NEAR = 12
 """Of each class, the parts with the worst scores that are drawn whatever the threshold."""
 _TILE = (256, 256)
@@ -38,6 +39,8 @@ class Exhibit:
     """(H, W)."""
     mask: MaskArray | None
     """(H, W) the marked or simulated defect; None where there is none or it isn't marked."""
+    roi: MaskArray | None = None
+    """(H, W) the region of interest; None where all of the picture is inspected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +98,13 @@ def read_gallery(bundle: Bundle) -> Gallery:
 
 def _draw(exhibit: Exhibit, pixel: float | None, heat: tuple[float, float]) -> tuple[str, ...]:
     outlined = exhibit.image
+    if exhibit.roi is not None:
+        outlined = overlay.outline_mask(outlined, exhibit.roi, INSPECTED)
     if pixel is not None:
-        outlined = overlay.outline_mask(outlined, exhibit.anomaly_map >= pixel, FOUND)
+        found = exhibit.anomaly_map >= pixel
+        if exhibit.roi is not None:
+            found &= exhibit.roi > 0
+        outlined = overlay.outline_mask(outlined, found, FOUND)
     if exhibit.mask is not None:
         outlined = overlay.outline_mask(outlined, exhibit.mask, MARKED)
     hot = overlay.heat_overlay(exhibit.image, exhibit.anomaly_map, *heat)

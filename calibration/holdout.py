@@ -12,8 +12,17 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from calibration.evaluate import Scored, arrays, maps_and_masks, score_labelled, score_one
-from calibration.material import Lazily, SimulatedSamples
+from calibration.evaluate import (
+    Scored,
+    arrays,
+    kept_roi,
+    let_go,
+    maps_and_masks,
+    score_labelled,
+    score_one,
+)
+from calibration.lazy import Lazily
+from calibration.material import SimulatedSamples
 from calibration.metrics import Confusion, confusion
 from calibration.policies import GOOD_ONLY, choose
 from calibration.scorers import Labelled, Report
@@ -22,6 +31,7 @@ from inspectd.core.bundle import PolicyPart
 from inspectd.core.contracts import Runtime
 from inspectd.core.errors import DatasetError
 from inspectd.core.holdout import SIMULATED, HoldoutPicture, HoldoutScores
+from inspectd.core.scope import WHOLE, Scope
 
 MOST_SIMULATED = 60
 """Simulated defects that are scored beside real ones, at most."""
@@ -34,6 +44,8 @@ class Holdout:
     scored: tuple[Scored, ...]
     basis: str
     """`real` or `simulated` defects."""
+    scope: Scope = WHOLE
+    """What of the pictures counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,26 +85,33 @@ class SimulatedThreshold:
 
 
 def score_holdout(
-    pictures: Sequence[Labelled], basis: str, runtime: Runtime, report: Report
+    pictures: Sequence[Labelled], basis: str, scope: Scope, runtime: Runtime, report: Report
 ) -> Holdout:
     """Scores prepared pictures; raises what reading them raises.
 
     Args:
         pictures: labelled ones, read one at a time.
         basis: `real` or `simulated` defects.
+        scope: what of the pictures counts.
         runtime: what the line will use.
         report: hears of the progress.
     """
     scored = score_labelled(
-        pictures, runtime, lambda done, total: report("scoring the hold-out set", done, total)
+        pictures,
+        scope,
+        runtime,
+        lambda done, total: report("scoring the hold-out set", done, total),
     )
-    return Holdout(tuple(scored), basis)
+    return Holdout(tuple(scored), basis, scope)
 
 
 def holdout_scores(holdout: Holdout) -> HoldoutScores:
-    """What a threshold is chosen on, now and later, without pictures and maps."""
-    pixel = pixel_f1_threshold(*maps_and_masks(holdout.scored))
-    return _scores(holdout.scored, holdout.basis, pixel)
+    """What a threshold is chosen on, now and later, without pictures and maps.
+
+    Where a defect has a least area a peak is a level too: what is smaller never is marked.
+    """
+    pixel = pixel_f1_threshold(*maps_and_masks(holdout.scored), kept_roi(holdout.scope))
+    return _scores(holdout.scored, holdout.basis, holdout.scope, pixel)
 
 
 def simulated_beside(
@@ -113,14 +132,18 @@ def simulated_beside(
         return None
     chosen = _spread(np.flatnonzero(~is_defect))
     good = [holdout.scored[index] for index in chosen]
-    simulation = SimulatedSamples(Lazily(len(good), lambda at: pictures[chosen[at]]), seed)
-    simulated = []
+    clean = Lazily(len(good), lambda at: pictures[chosen[at]])
+    simulation = SimulatedSamples(clean, holdout.scope, seed)
+    simulated: list[Scored] = []
     for index in range(len(good)):
         one = simulation.defect(index)
-        simulated.append(score_one(one.name, one.label, one.image, one.mask, runtime))
+        simulated.append(
+            score_one(one.name, one.label, one.image, one.mask, holdout.scope, runtime)
+        )
+        let_go(simulated)
         report("scoring simulated defects", index + 1, len(good))
     try:
-        choice = choose(policy, _scores([*good, *simulated], "simulated", None))
+        choice = choose(policy, _scores([*good, *simulated], "simulated", holdout.scope, None))
     except DatasetError:
         return None
     cut = choice.threshold.image
@@ -142,7 +165,9 @@ def _spread(places: npt.NDArray[np.intp]) -> list[int]:
     return [int(places[at]) for at in np.linspace(0, len(places) - 1, count, dtype=int)]
 
 
-def _scores(scored: Sequence[Scored], basis: str, pixel: float | None) -> HoldoutScores:
+def _scores(
+    scored: Sequence[Scored], basis: str, scope: Scope, pixel: float | None
+) -> HoldoutScores:
     return HoldoutScores(
         pictures=tuple(
             HoldoutPicture(
@@ -150,7 +175,7 @@ def _scores(scored: Sequence[Scored], basis: str, pixel: float | None) -> Holdou
                 label=one.label,
                 origin="simulated" if one.is_defect and basis == "simulated" else "real",
                 score=one.score,
-                peak=float(one.anomaly_map.max()),
+                peak=one.score if scope.min_pixels > 1 else float(one.anomaly_map.max()),
             )
             for one in scored
         ),

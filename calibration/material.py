@@ -7,27 +7,24 @@ for good: neither the threshold nor early stopping is judged on what was taught.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar, overload
+from typing import overload
 
 import numpy as np
 
-from calibration.anomalies import UNSEEN, AnomalyGenerator, Style
 from calibration.dataset import PreparedImages, Sample, read_mask
+from calibration.lazy import Lazily
+from calibration.placing import place_defect
 from calibration.scorers import Labelled, Scorer
 from inspectd.core.files import sha256_of
 from inspectd.core.holdout import GOOD
 from inspectd.core.preprocess import Preprocessing, prepare_mask
 from inspectd.core.records import ImageArray, MaskArray
-
-Item = TypeVar("Item")
+from inspectd.core.scope import Scope
 
 SIMULATED = "simulated"
 """The kind of a defect that was drawn on a good picture."""
-STYLE = Style(opacity=(0.35, 1.0), area=(0.002, 0.1), visible=20)
-"""Of hold-out defects: what people would see, too. Chosen on bottle and metal_nut; see
-`tests/benchmarks/simulated_threshold.py` for what it gives there and elsewhere."""
 
 
 class PreparedSamples(Sequence[Labelled]):
@@ -58,10 +55,10 @@ class SimulatedSamples(Sequence[Labelled]):
     As many defects as good parts: with many more, failing everything has the highest F1.
     """
 
-    def __init__(self, good: Sequence[Labelled], seed: int) -> None:
+    def __init__(self, good: Sequence[Labelled], scope: Scope, seed: int) -> None:
         self._good = good
+        self._scope = scope
         self._seed = seed
-        self._generator = AnomalyGenerator(pictures_of(good), seed=seed, style=STYLE)
 
     def __len__(self) -> int:
         return 2 * len(self._good)
@@ -79,29 +76,8 @@ class SimulatedSamples(Sequence[Labelled]):
     def defect(self, index: int) -> Labelled:
         """The good picture at that place with its defect."""
         name = self._good[index].name.removeprefix(f"{GOOD}/")
-        drawn = self._generator.sample_on(index, index, UNSEEN.kind_of(index))
-        return Labelled(f"{SIMULATED}/{name}", SIMULATED, drawn.image, drawn.mask)
-
-
-class Lazily(Sequence[Item]):
-    """What a function gives for each place, asked whenever it is looked at."""
-
-    def __init__(self, count: int, at: Callable[[int], Item]) -> None:
-        self._count = count
-        self._at = at
-
-    def __len__(self) -> int:
-        return self._count
-
-    @overload
-    def __getitem__(self, index: int) -> Item: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Item]: ...
-    def __getitem__(self, index: int | slice) -> Item | Sequence[Item]:
-        if isinstance(index, slice):
-            places = range(self._count)[index]
-            return Lazily(len(places), lambda at: self._at(places[at]))
-        return self._at(range(self._count)[index])
+        image, mask = place_defect(pictures_of(self._good), index, self._scope, self._seed)
+        return Labelled(f"{SIMULATED}/{name}", SIMULATED, image, mask)
 
 
 def pictures_of(labelled: Sequence[Labelled]) -> Sequence[ImageArray]:

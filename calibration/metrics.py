@@ -24,6 +24,8 @@ Scores = npt.NDArray[np.floating]
 Maps = Sequence[MapArray]
 Masks = Sequence[npt.NDArray[np.uint8] | npt.NDArray[np.bool_] | None]
 """N of (H, W), each as large as its map and non-zero where defective; None is defect-free."""
+Roi = npt.NDArray[np.uint8] | None
+"""(H, W) of every map, non-zero where pixels count; None: they all do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,13 +137,13 @@ def image_steps(scores: FloatArray, is_defect: BoolArray) -> Steps:
     return _steps(scores[~is_defect], defective, np.ones(defective.size), "part")
 
 
-def pixel_steps(maps: Maps, masks: Masks) -> Steps:
-    """The staircase of all pixels of all maps.
+def pixel_steps(maps: Maps, masks: Masks, roi: Roi = None) -> Steps:
+    """The staircase of all pixels of all maps, or of those within a region of interest.
 
     Raises:
         DatasetError: no clean or no defective pixel, a score that is not finite, a wrong size.
     """
-    clean, defective = _split(maps, masks)
+    clean, defective = _split(maps, masks, roi)
     return _steps(clean, defective, np.ones(defective.size), "pixel")
 
 
@@ -182,31 +184,42 @@ def confusion(scores: FloatArray, is_defect: BoolArray, threshold: float) -> Con
     return Confusion(tp=tp, fp=failed - tp, tn=fails.size - failed - fn, fn=fn)
 
 
-def pixel_auroc(maps: Maps, masks: Masks) -> float:
+def pixel_auroc(maps: Maps, masks: Masks, roi: Roi = None) -> float:
     """How often a defective pixel outscores a clean one. See `pixel_steps`."""
-    return pixel_steps(maps, masks).area(1.0)
+    return pixel_steps(maps, masks, roi).area(1.0)
 
 
-def pixel_average_precision(maps: Maps, masks: Masks) -> float:
+def pixel_average_precision(maps: Maps, masks: Masks, roi: Roi = None) -> float:
     """Sum over all cuts of gained recall times precision, by pixels. See `pixel_steps`."""
-    return pixel_steps(maps, masks).average_precision()
+    return pixel_steps(maps, masks, roi).average_precision()
 
 
-def aupro(maps: Maps, masks: Masks, fpr_limit: float = 0.3) -> float:
+def aupro(maps: Maps, masks: Masks, fpr_limit: float = 0.3, roi: Roi = None) -> float:
     """Area under the per-region-overlap curve (Bergmann et al., IJCV 129, 2021, section 5).
 
     PRO is the mean over all defects (8-connected components of the masks) of the share found of
     each: a hit rate in which a pixel weighs 1 / (defects * pixels of its defect). It's integrated
-    over the false-alarm rate of all clean pixels up to `fpr_limit`. See `pixel_steps`.
+    over the false-alarm rate of all clean pixels up to `fpr_limit`. What a region of interest
+    leaves of a defect is the defect. See `pixel_steps`.
     """
     if not 0.0 < fpr_limit <= 1.0:
         raise ValueError(f"fpr_limit is {fpr_limit}; pass a fraction in (0, 1]")
-    clean, defective = _split(maps, masks)
-    weights = [_overlap_weights(mask != 0) for mask in masks if mask is not None]
+    clean, defective = _split(maps, masks, roi)
+    weights = [_overlap_weights(_within(mask != 0, roi)) for mask in masks if mask is not None]
     return _steps(clean, defective, np.concatenate([*weights, []]), "pixel").area(fpr_limit)
 
 
-def _split(maps: Maps, masks: Masks) -> tuple[MapArray, MapArray]:
+def has_defective_pixel(masks: Masks, roi: Roi = None) -> bool:
+    """Whether there is anything to be found."""
+    return any(mask is not None and _within(mask != 0, roi).any() for mask in masks)
+
+
+def _within(bad: BoolArray, roi: Roi) -> BoolArray:
+    """(H, W) without what is outside of the region."""
+    return bad if roi is None else bad & (roi != 0)
+
+
+def _split(maps: Maps, masks: Masks, roi: Roi) -> tuple[MapArray, MapArray]:
     """Scores of all clean pixels (M,) and of all defective ones (D,), in the order of the maps."""
     clean, used = np.empty(sum(scores.size for scores in maps), np.float32), 0
     defective = [np.empty(0, np.float32)]
@@ -214,8 +227,8 @@ def _split(maps: Maps, masks: Masks) -> tuple[MapArray, MapArray]:
         bad = np.zeros(scores.shape, np.bool_) if mask is None else mask != 0
         if bad.shape != scores.shape:
             raise DatasetError(f"mask {index} is {bad.shape}, its map {scores.shape}; resize it")
-        defective.append(scores[bad])
-        rest = scores[~bad]
+        defective.append(scores[_within(bad, roi)])
+        rest = scores[_within(~bad, roi)]
         clean[used : used + rest.size] = rest
         used += rest.size
     return clean[:used], np.concatenate(defective, dtype=np.float32)

@@ -32,10 +32,11 @@ from inspectd.core.bundle import (
 from inspectd.core.holdout import SIMULATED, HoldoutScores, write_holdout
 from inspectd.core.preprocess import Preprocessing
 from inspectd.core.records import Threshold
+from inspectd.core.scope import ROI, ScopePart, scope_facts
 from inspectd.core.store import ProductStore
 
-KEPT = "learned from"
-"""In a remark of calibration that is true whatever the threshold."""
+KEPT = ("learned from", "region of interest", "minimum area")
+"""In the remarks of calibration that are true whatever the threshold."""
 
 
 def rethreshold(
@@ -56,9 +57,15 @@ def rethreshold(
             write_holdout(folder, holdout)
         else:
             _share(parent.path / HOLDOUT, folder / HOLDOUT)
-        digest = revision_digest(manifest.files[MODEL], choice.threshold, manifest.preprocessing)
+        digest = revision_digest(
+            manifest.files[MODEL],
+            choice.threshold,
+            manifest.preprocessing,
+            manifest.scope,
+            manifest.files.get(ROI, ""),
+        )
         revision = store.next_revision(manifest.product, digest)
-        remarks = (*choice.remarks, *(line for line in manifest.remarks if KEPT in line))
+        remarks = (*choice.remarks, *(line for line in manifest.remarks if is_kept(line)))
         page = _page(parent, revision, choice, holdout, remarks)
         (folder / REPORT).write_text(page, encoding="utf-8")
         known = {name: sha for name, sha in manifest.files.items() if (folder / name).is_file()}
@@ -78,16 +85,30 @@ def rethreshold(
         return store.commit(manifest.product, folder, revision)
 
 
-def revision_digest(model: str, threshold: Threshold, preprocessing: Preprocessing) -> str:
+def is_kept(remark: str) -> bool:
+    """Whether a remark is true of a revision with another threshold too."""
+    return any(words in remark for words in KEPT)
+
+
+def revision_digest(
+    model: str,
+    threshold: Threshold,
+    preprocessing: Preprocessing,
+    scope: ScopePart,
+    roi: str,
+) -> str:
     """Hash of what decides verdicts: the same pictures, seed and settings give the same.
 
     Args:
         model: sha256 of the model's file.
         threshold: with all it rests on.
         preprocessing: of the model's input.
+        scope: what of a picture counts.
+        roi: sha256 of the region's file; empty without one.
     """
-    text = json.dumps([asdict(threshold), preprocessing.model_dump(mode="json")], sort_keys=True)
-    return hashlib.sha256((model + text).encode()).hexdigest()
+    settings = [part.model_dump(mode="json") for part in (preprocessing, scope)]
+    text = json.dumps([asdict(threshold), *settings], sort_keys=True)
+    return hashlib.sha256((model + roi + text).encode()).hexdigest()
 
 
 def _without_comparison(metrics: Mapping[str, float]) -> dict[str, float]:
@@ -137,6 +158,7 @@ def _facts(manifest: Manifest) -> dict[str, str]:
         "backbone": f"{recipe.backbone} ({recipe.backbone_sha256[:12]}…)",
         "pictures learned from": str(manifest.dataset.n_train),
         "input (H x W)": f"{crop[0]} x {crop[1]}",
+        **scope_facts(manifest.scope, manifest.preprocessing),
         "seed": str(recipe.seed),
         **manifest.tools,
     }

@@ -20,8 +20,10 @@ from calibration.metrics import (
     FloatArray,
     Maps,
     Masks,
+    Roi,
     Steps,
     confusion,
+    has_defective_pixel,
     image_steps,
     pixel_steps,
 )
@@ -107,7 +109,7 @@ def overkill_threshold(scores: FloatArray, is_defect: BoolArray, rate: float) ->
     return _between(passed, max(above, np.nextafter(passed, np.inf)))
 
 
-def pixel_f1_threshold(maps: Maps, masks: Masks) -> float | None:
+def pixel_f1_threshold(maps: Maps, masks: Masks, roi: Roi = None) -> float | None:
     """The cut with the highest F1 over all pixels of the hold-out set, by the rule of the parts.
 
     Exact, by one sort of the clean pixels, in about twice the memory of the maps. The cut
@@ -116,6 +118,7 @@ def pixel_f1_threshold(maps: Maps, masks: Masks) -> float | None:
     Args:
         maps: N of (H, W) float32, finite. Leave out defective parts whose mask is not known.
         masks: N of (H, W), non-zero where defective; None for a good part.
+        roi: (H, W) of every map, non-zero where pixels count; None: they all do.
 
     Returns:
         The cut in units of the maps, or None where no mask has a defective pixel.
@@ -124,9 +127,9 @@ def pixel_f1_threshold(maps: Maps, masks: Masks) -> float | None:
         DatasetError: no clean pixel, a score that is not finite, a mask of another size than its
             map, or all scores equal.
     """
-    if not any(mask is not None and mask.any() for mask in masks):
+    if not has_defective_pixel(masks, roi):
         return None
-    return _best_cut(pixel_steps(maps, masks))
+    return _best_cut(pixel_steps(maps, masks, roi))
 
 
 def record_threshold(

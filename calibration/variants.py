@@ -16,12 +16,14 @@ import numpy as np
 import onnx
 
 from calibration.evaluate import Scored
+from calibration.holdout import Holdout
 from calibration.precision import STAGES, write_fp16, write_int8
-from calibration.scorers import Report
+from calibration.scorers import Labelled, Report
 from inspectd.core.bundle import Graph, PrecisionPart
 from inspectd.core.precisions import ROUNDING
 from inspectd.core.records import ImageArray
 from inspectd.pipeline.parity import Bounds, Pair, Parity, judge
+from inspectd.pipeline.score import examine
 from inspectd.runtimes import installed, open_runtime
 
 Precision = Literal["fp16", "int8"]
@@ -59,7 +61,8 @@ def make_variants(
     graph: Graph,
     wanted: Sequence[str],
     train: Sequence[ImageArray],
-    holdout: Sequence[Scored],
+    holdout: Holdout,
+    pictures: Sequence[Labelled],
     threshold: float,
     tolerance: float,
     threads: int,
@@ -72,6 +75,7 @@ def make_variants(
         wanted: of `PRECISIONS`.
         train: prepared good pictures, (H, W, 3) uint8 RGB.
         holdout: scored in fp32.
+        pictures: those that were scored.
         threshold: that verdicts are compared at.
         tolerance: of golden scores.
         threads: of the runtime; 0 takes all cores.
@@ -83,7 +87,9 @@ def make_variants(
         path = graph.path.with_name(f"model.{precision}.onnx")
         tries = _fp16(graph, path) if precision == "fp16" else _int8(graph, path, train)
         for remark in tries:
-            one = _compared(graph, path, precision, holdout, threshold, tolerance, threads, remark)
+            one = _compared(
+                graph, path, precision, holdout, pictures, threshold, tolerance, threads, remark
+            )
             if one.parity.passed:
                 made = _with(made, precision, path, one)
                 break
@@ -116,16 +122,18 @@ def _compared(
     graph: Graph,
     path: Path,
     precision: Precision,
-    holdout: Sequence[Scored],
+    holdout: Holdout,
+    pictures: Sequence[Labelled],
     threshold: float,
     tolerance: float,
     threads: int,
     remark: str,
 ) -> _Try:
     """Scores hold-out pictures once more, with this model."""
+    places: Sequence[int] = range(len(holdout.scored))
     if precision == "fp16":
-        count = min(COMPARED_IN_FP16, len(holdout))
-        holdout = [holdout[at] for at in np.linspace(0, len(holdout) - 1, count, dtype=int)]
+        count = min(COMPARED_IN_FP16, len(places))
+        places = [int(at) for at in np.linspace(0, len(places) - 1, count, dtype=int)]
         rounding, choice, target = FP16_ROUNDING, "onnxruntime", Graph(path, graph.size)
     else:
         rounding = ROUNDING[precision]
@@ -133,8 +141,8 @@ def _compared(
         target = Graph(graph.path, graph.size, precisions={precision: path})
     with open_runtime(target, choice, threads) as runtime:
         pairs = [
-            Pair(one.name, one.is_defect, one.score, runtime.infer(one.image).score)
-            for one in holdout
+            _pair(holdout.scored[at], examine(runtime, pictures[at].image, holdout.scope).score)
+            for at in places
         ]
         name = (
             runtime.name
@@ -142,6 +150,10 @@ def _compared(
             else runtime.name.replace("fp32 CPU", "emulating fp16")
         )
     return _Try(name, judge(pairs, threshold, Bounds.of(tolerance, rounding)), remark)
+
+
+def _pair(one: Scored, score: float) -> Pair:
+    return Pair(one.name, one.is_defect, one.score, score)
 
 
 def _with(made: Variants, precision: Precision, path: Path, one: _Try) -> Variants:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,9 +13,10 @@ from calibration.golden import GOLDEN_TOLERANCE
 from calibration.graph import ScoringGraph, export_onnx
 from calibration.holdout import Holdout, holdout_scores, score_holdout
 from calibration.policies import choose
-from calibration.scorers import Fitted, Material, Report, Scorer
+from calibration.scorers import Fitted, Labelled, Material, Report, Scorer
 from calibration.variants import make_variants
 from inspectd.core.bundle import MODEL, Graph, PolicyPart
+from inspectd.core.scope import Scope
 from inspectd.runtimes import open_runtime
 
 
@@ -24,9 +25,12 @@ class Setting:
     """What every form is fitted to and measured with."""
 
     material: Material
-    """Its hold-out set is what F1 is measured on."""
+    pictures: Sequence[Labelled]
+    """The hold-out set that F1 is measured on."""
     basis: str
     """`real` or `simulated`: the hold-out set's defects."""
+    scope: Scope
+    """What of the pictures counts."""
     backbone: Backbone
     seed: int
     policy: PolicyPart
@@ -34,6 +38,10 @@ class Setting:
     """That fp32 is scored in; `auto` takes the best one."""
     threads: int
     """Of the runtime; 0 takes all cores."""
+
+    def scope_of(self, fitted: Fitted) -> Scope:
+        """What counts, by what was fitted."""
+        return replace(self.scope, top_pixels=fitted.top_pixels)
 
 
 def fit_within(budget: Budget, scorer: Scorer, setting: Setting, report: Report) -> Chosen:
@@ -59,24 +67,25 @@ def _trials(
     what: str, fitted: Fitted, setting: Setting, folder: Path, report: Report
 ) -> Iterator[Trial]:
     """In fp32 and, where the parity gate lets it, in int8; the second is made when asked for."""
-    image = setting.material.good[0]
-    size = (image.shape[0], image.shape[1])
+    good, scope = setting.material.good[0], setting.scope_of(fitted)
+    size = (good.shape[0], good.shape[1])
     graph = Graph(folder / MODEL, size)
     export_onnx(
         ScoringGraph(setting.backbone, fitted.head, size, fitted.sigma, fitted.top_pixels),
         graph.path,
     )
+    image = setting.pictures[0].image
     with open_runtime(graph, setting.runtime, setting.threads) as runtime:
-        holdout = score_holdout(setting.material.holdout, setting.basis, runtime, report)
+        holdout = score_holdout(setting.pictures, setting.basis, scope, runtime, report)
         threshold = choose(setting.policy, holdout_scores(holdout)).threshold
         name = runtime.name.partition("-")[0]
-        yield Trial(what, name, latency_ms(runtime, image), threshold.f1)
+        yield Trial(what, name, latency_ms(runtime, image, scope), threshold.f1)
     name = _int8(graph, holdout, threshold.image, setting, report)
     if not name:
         return
     slim = replace(graph, precisions={"int8": graph.path.with_name("model.int8.onnx")})
     with open_runtime(slim, name, setting.threads) as runtime:
-        yield Trial(what, name, latency_ms(runtime, image), threshold.f1)
+        yield Trial(what, name, latency_ms(runtime, image, scope), threshold.f1)
 
 
 def _int8(
@@ -87,7 +96,8 @@ def _int8(
         graph,
         ("int8",),
         setting.material.good,
-        holdout.scored,
+        holdout,
+        setting.pictures,
         threshold,
         GOLDEN_TOLERANCE,
         setting.threads,

@@ -19,6 +19,7 @@ from inspectd.bench.subject import Subject
 from inspectd.bench.worker import Loaded
 from inspectd.core.bundle import Graph
 from inspectd.core.errors import InferenceError, RuntimeUnavailableError
+from inspectd.pipeline.score import examine
 from inspectd.runtimes import open_runtime
 
 REFERENCE = "onnxruntime"
@@ -144,20 +145,20 @@ def measure(
                 workers[contender.name] = worker
         report("loading", len(contenders), len(contenders))
         for name, worker in workers.items():
-            _score(worker, course.samples[name])
+            _score(worker, course.subject, course.samples[name])
         _rounds(course, workers, probe_for, report)
     course.is_complete = True
 
 
 def _reference_scores(subject: Subject, threads: int) -> list[float]:
     with open_runtime(subject.graph, REFERENCE, threads) as runtime:
-        return [runtime.infer(image).score for image in subject.pictures]
+        return [examine(runtime, image, subject.scope).score for image in subject.pictures]
 
 
 def _started(course: Course, contender: Contender) -> Worker | None:
     """A worker that is loaded; None where it can't run or is one that runs already."""
     plan = course.plan
-    worker = Worker(contender, plan.threads, course.subject.pictures, plan.batch)
+    worker = Worker(contender, plan.threads, course.subject.inputs, plan.batch)
     try:
         worker.__enter__()
     except RuntimeUnavailableError as error:
@@ -173,10 +174,10 @@ def _started(course: Course, contender: Contender) -> Worker | None:
     return worker
 
 
-def _score(worker: Worker, samples: Samples) -> None:
+def _score(worker: Worker, subject: Subject, samples: Samples) -> None:
     """Scores, and then the most memory that it ever held: later it holds the probe, too."""
     try:
-        samples.scores = worker.ask(Scores())
+        samples.scores = worker.ask(Scores(subject.pictures, subject.scope))
         samples.peak_mib = worker.ask(Peak())
     except InferenceError as error:
         samples.failure = str(error)

@@ -11,6 +11,9 @@ import numpy as np
 from inspectd.bench.worker import Bench, peak_mib, seconds_of
 from inspectd.core.bundle import Graph
 from inspectd.core.contracts import Warmable
+from inspectd.core.records import ImageArray
+from inspectd.core.scope import WHOLE, Scope
+from inspectd.pipeline.score import examine
 
 KEEP_WARM_S = 0.2
 """Between two calls of `Warmable.keep_warm` while no part comes, as in the daemon."""
@@ -93,9 +96,14 @@ def _when_due(bench: Bench, due: float) -> float:
 class Scores:
     """Every picture's score, once."""
 
+    pictures: tuple[ImageArray, ...]
+    """(H, W, 3), prepared."""
+    scope: Scope = WHOLE
+    """What of them counts."""
+
     def run(self, bench: Bench) -> list[float]:
         """In the pictures' order."""
-        return [bench.runtime.infer(image).score for image in bench.pictures]
+        return [examine(bench.runtime, image, self.scope).score for image in self.pictures]
 
 
 @dataclass(frozen=True, slots=True)

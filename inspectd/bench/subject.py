@@ -11,6 +11,8 @@ import numpy as np
 from inspectd.core.bundle import Bundle, Graph, ModelPart
 from inspectd.core.errors import BundleError, ConfigError
 from inspectd.core.records import ImageArray
+from inspectd.core.scope import WHOLE, Scope
+from inspectd.pipeline.tiles import windows
 
 TOLERANCE = 1e-3
 """Of a score, for a model that no manifest states one for."""
@@ -25,13 +27,27 @@ class Subject:
     title: str
     graph: Graph
     pictures: tuple[ImageArray, ...]
-    """(H, W, 3) of the model's input."""
+    """(H, W, 3), prepared."""
     names: tuple[str, ...]
     """Of the pictures, for messages."""
     threshold: float
     """Of a score; NaN where the model decides nothing, so that no verdict can change."""
     tolerance: float
     """Largest difference of a score between fp32 runtimes."""
+    scope: Scope = WHOLE
+    """What of a picture counts: scores are compared by it."""
+
+    @property
+    def inputs(self) -> tuple[ImageArray, ...]:
+        """(H, W, 3) of the model's input, to take times on: of tiled pictures their first tile."""
+        tiles, roi = self.scope.tiles, self.scope.roi
+        if tiles is None:
+            return self.pictures
+        first = (windows((one.shape[0], one.shape[1]), tiles, roi)[0] for one in self.pictures)
+        return tuple(
+            np.ascontiguousarray(picture[window])
+            for picture, window in zip(self.pictures, first, strict=True)
+        )
 
 
 def of_bundle(bundle: Bundle) -> Subject:
@@ -51,6 +67,7 @@ def of_bundle(bundle: Bundle) -> Subject:
         names=tuple(part.file for part, _ in golden),
         threshold=manifest.threshold.image,
         tolerance=manifest.golden_tolerance,
+        scope=bundle.scope(),
     )
 
 

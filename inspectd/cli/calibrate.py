@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
@@ -11,9 +10,19 @@ from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
+from inspectd.cli.calibrated import as_json, revision_table, show_next
+from inspectd.cli.framing import (
+    Ignore,
+    MinArea,
+    MmPerPixel,
+    Overlap,
+    RecipeFile,
+    Roi,
+    Tile,
+    framing_of,
+    tiling_of,
+)
 from inspectd.cli.options import (
     WITH_HOLDOUT_LAYOUT,
     JsonFile,
@@ -90,7 +99,11 @@ EXAMPLES = (
     "--policy sigma --false-alarm-rate 0.01",
     "inspectd calibrate --product bottle --images good_parts --holdout labelled_parts "
     "--backbone resnet18 --scorer prn --budget 60",
+    "inspectd calibrate --product bottle --images bottle --roi inspected.png --min-area 0.5mm2 "
+    "--mm-per-pixel 0.1",
+    "inspectd calibrate --product panel --images panel --tile 256",
 )
+INPUT_SIZE = 256
 BUILTIN = "builtin"
 BUILTIN_NOTE = (
     "note: backbone 'builtin' is a fixed bank of filters, not a trained network. It needs no "
@@ -146,11 +159,16 @@ def calibrate(
         ),
     ] = BUILTIN,
     input_size: Annotated[
-        int,
+        int | None,
         typer.Option(
-            min=32, max=4096, help="Pixels a side pictures are scaled to.", rich_help_panel=MODEL
+            min=32,
+            max=4096,
+            help=f"Pixels a side pictures are scaled to (default: {INPUT_SIZE}, with --tile: their "
+            "own size).",
+            show_default=False,
+            rich_help_panel=MODEL,
         ),
-    ] = 256,
+    ] = None,
     crop: Annotated[
         int | None,
         typer.Option(
@@ -244,6 +262,13 @@ def calibrate(
     budget: Budget = None,
     resume: Resume = False,
     device: Device = DeviceName.AUTO,
+    roi: Roi = None,
+    ignore: Ignore = None,
+    recipe: RecipeFile = None,
+    min_area: MinArea = None,
+    mm_per_pixel: MmPerPixel = None,
+    tile: Tile = None,
+    overlap: Overlap = None,
     policy: Policy = PolicyName.F1,
     max_escape_rate: MaxEscapeRate = None,
     max_overkill_rate: MaxOverkillRate = None,
@@ -294,10 +319,10 @@ def calibrate(
     """
     started = monotonic()
     require_writable(json_file)
-    if crop is not None and crop > input_size:
-        raise ConfigError(
-            f"--crop {crop} is larger than --input-size {input_size}; make it smaller"
-        )
+    tiles = tiling_of(tile, overlap)
+    side = input_size or (INPUT_SIZE if tiles is None else None)
+    if crop is not None and side is not None and crop > side:
+        raise ConfigError(f"--crop {crop} is larger than --input-size {side}; make it smaller")
     if runtime.value.endswith(("bf16", "fp16", "int8")):
         raise ConfigError(
             f"--runtime: a threshold is found in fp32; evaluate and run may use {runtime.value}"
@@ -305,6 +330,7 @@ def calibrate(
     limits = (max_escape_rate, max_overkill_rate, cost_ratio, prevalence, false_alarm_rate)
     with needs_calibration():
         wanted = policy_of(policy, *limits, review_band)
+        framing = framing_of(roi, ignore, recipe, min_area, mm_per_pixel, tiles)
     store = open_store(state_dir)
     before = store.revisions(product)
     if backbone == BUILTIN:
@@ -331,21 +357,23 @@ def calibrate(
         batch=batch,
         patience=patience,
     )
+    checkpoints = store.root.parent / "training" / product
     request = {
         "product": product,
         "images": images,
         "holdout": holdout,
-        "resize": (input_size, input_size),
-        "crop": (crop or input_size, crop or input_size),
+        "resize": None if side is None else (side, side),
+        "crop": None if crop is None else (crop, crop),
         "seed": seed,
         "runtime": runtime.value,
         "threads": threads,
         "policy": wanted,
         "precisions": _precisions(precisions),
-        "checkpoints": store.root.parent / "training" / product,
+        "checkpoints": checkpoints,
         "is_resumed": resume,
         "budget_s": None if budget is None else 60 * budget,
         "device": device.value,
+        "framing": framing,
     }
     limit = None if latency_budget is None else (latency_budget, max_f1_loss)
     try:
@@ -355,42 +383,12 @@ def calibrate(
             )
     except Interrupted as stop:
         _tell_interrupted(store, product, before)
-        tell_resumable(request["checkpoints"])
+        tell_resumable(checkpoints)
         raise typer.Exit(stop.exit_status) from stop
     write_json(json_file, as_json(bundle, monotonic() - started))
-    show(_table(bundle))
+    show(revision_table(bundle))
     show_remarks(bundle.manifest.remarks)
-    _show_next(bundle, state_dir)
-
-
-def as_json(bundle: Bundle, seconds: float) -> dict[str, Any]:
-    """What ``--json`` writes."""
-    from inspectd.core.bundle import REPORT
-
-    threshold = bundle.threshold
-    return {
-        "product": bundle.manifest.product,
-        "revision": bundle.manifest.revision,
-        "path": str(bundle.path),
-        "report": str(bundle.path / REPORT),
-        "threshold": threshold.image,
-        "pixel_threshold": threshold.pixel,
-        "review_below": threshold.review_below,
-        "policy": threshold.policy,
-        "promise": "" if bundle.manifest.policy is None else bundle.manifest.policy.promise,
-        "basis": threshold.basis,
-        "f1": threshold.f1,
-        "precision": threshold.precision,
-        "recall": threshold.recall,
-        "escapes": threshold.escapes,
-        "overkill": threshold.overkill,
-        "n_good": threshold.n_good,
-        "n_defect": threshold.n_defect,
-        **bundle.manifest.metrics,
-        "runtime": bundle.manifest.tools.get("runtime"),
-        "remarks": list(bundle.manifest.remarks),
-        "seconds": round(seconds, 3),
-    }
+    show_next(bundle, state_dir)
 
 
 def _make(
@@ -466,65 +464,3 @@ def _tell_interrupted(store: ProductStore, product: str, before: list[str]) -> N
             f"product activate {product} {made[-1]}",
             "yellow",
         )
-
-
-def _table(bundle: Bundle) -> Table:
-    threshold, metrics = bundle.threshold, bundle.manifest.metrics
-    table = Table(title=f"{bundle.manifest.product} {bundle.manifest.revision}", show_header=False)
-    table.add_column(style="bold")
-    table.add_column()
-    basis = f"{threshold.n_good} good, {threshold.n_defect} with {threshold.basis} defects"
-    pixel = "none" if threshold.pixel is None else f"{threshold.pixel:.6g}"
-    table.add_row("hold-out pictures", basis)
-    table.add_row("threshold", f"{threshold.image:.6g}, per pixel {pixel}")
-    table.add_row("policy", threshold.policy)
-    if threshold.review_below is not None:
-        table.add_row("review band", f"up to {threshold.review_below:.6g}")
-    if threshold.n_defect:
-        table.add_row("F1", f"{threshold.f1:.3f}")
-        table.add_row("precision, recall", f"{threshold.precision:.3f}, {threshold.recall:.3f}")
-    escapes = rate(threshold.escapes, threshold.n_defect, threshold.escape_rate_interval)
-    overkill = rate(threshold.overkill, threshold.n_good, threshold.overkill_rate_interval)
-    table.add_row("escapes", escapes)
-    table.add_row("overkill", overkill)
-    for key, name in METRICS.items():
-        if key in metrics:
-            table.add_row(name, f"{metrics[key]:.3f}")
-    if SIMULATED_THRESHOLD in metrics:
-        f1 = f"F1 {metrics['simulated_f1']:.3f} on the real ones"
-        table.add_row("by simulated defects", f"{metrics[SIMULATED_THRESHOLD]:.6g}, {f1}")
-    return table
-
-
-SIMULATED_THRESHOLD = "simulated_threshold"
-"""Key of a manifest's metrics where real defects were compared with simulated ones."""
-
-
-METRICS = {
-    "image_auroc": "image AUROC",
-    "pixel_auroc": "pixel AUROC",
-    "pixel_ap": "pixel AP",
-    "aupro": "PRO to FPR 0.3",
-}
-"""Keys of a manifest's metrics and of an evaluation to their names for people."""
-
-
-def rate(count: int, n: int, interval: tuple[float, float]) -> str:
-    """A count with its rate's 95 % interval: ``1 of 20 (0.9 to 23.6 % at 95 %)``."""
-    low, high = (100 * end for end in interval)
-    return f"{count} of {n} (rate {low:.1f} to {high:.1f} % at 95 %)"
-
-
-def _show_next(bundle: Bundle, state_dir: Path | None) -> None:
-    from inspectd.core.bundle import REPORT
-
-    product = bundle.manifest.product
-    place = f" --state-dir {shlex.quote(str(state_dir))}" if state_dir else ""
-    show(Text.assemble(("report  ", "bold"), str(bundle.path / REPORT)))
-    show(Text("next", "bold"))
-    show(Text(f"  inspectd evaluate --product {product} --images FOLDER{place}"))
-    show(Text("  inspectd run --config FILE"))
-    part = bundle.manifest.precisions.get("int8")
-    if part is not None:
-        name = part.runtime.partition("-")[0]
-        show(Text(f'  runtime = "{name}-int8" in it is the fastest on this CPU, and proven here'))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from inspectd.cli.calibrate import METRICS, rate
+from inspectd.cli.calibrated import METRICS, rate
 from inspectd.cli.options import (
     WITH_HOLDOUT_LAYOUT,
     JsonFile,
@@ -89,7 +89,7 @@ def _score(
     from inspectd.runtimes import open_runtime
 
     samples = find_labelled(images)
-    manifest = bundle.manifest
+    manifest, scope = bundle.manifest, bundle.scope()
     with open_runtime(bundle.graph, runtime_name, threads) as runtime:
         report("checking golden pictures", 0, 1)
         Inspector(bundle, runtime).verify()
@@ -97,12 +97,13 @@ def _score(
         scored = score_samples(
             samples,
             manifest.preprocessing,
+            scope,
             runtime,
             lambda done, total: report("scoring pictures", done, total),
         )
         name = runtime.name
     report("computing figures", 0, 1)
-    result = summarise(scored, manifest, name)
+    result = summarise(scored, manifest, name, scope)
     report("computing figures", 1, 1)
     return result, scored
 

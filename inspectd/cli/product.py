@@ -190,6 +190,8 @@ def _table(rows: list[dict[str, Any]]) -> Table:
 
 
 def _facts(store: ProductStore, path: Path, manifest: Manifest) -> Table:
+    from inspectd.core.scope import scope_facts
+
     threshold, recipe, data = manifest.threshold, manifest.recipe, manifest.dataset
     crop, resize = manifest.preprocessing.crop, manifest.preprocessing.resize
     source = manifest.preprocessing.source_size
@@ -202,6 +204,7 @@ def _facts(store: ProductStore, path: Path, manifest: Manifest) -> Table:
         "recipe": f"{recipe.scorer} on {recipe.backbone}, seed {recipe.seed}",
         "options": ", ".join(f"{key} {value}" for key, value in recipe.options.items()),
         "input (H x W)": f"{resize[0]} x {resize[1]}, centre {crop[0]} x {crop[1]}",
+        **scope_facts(manifest.scope, manifest.preprocessing),
         "pictures (H x W)": f"{source[0]} x {source[1]}" if source else "several sizes",
         "learned from": f"{data.n_train} good pictures",
         "model of": manifest.parent or "this revision",

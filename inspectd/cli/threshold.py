@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from inspectd.cli.calibrate import rate
+from inspectd.cli.calibrated import rate
 from inspectd.cli.options import (
     JsonFlag,
     ProductOption,

@@ -84,8 +84,9 @@ def verify(
 def compared(bundle: Bundle, runtime: Runtime, images: Path | None, threads: int) -> Parity:
     """Scores golden and hold-out pictures on an entered runtime and judges them."""
     from inspectd.pipeline.parity import Bounds, Pair, judge
+    from inspectd.pipeline.score import examine
 
-    manifest = bundle.manifest
+    manifest, scope = bundle.manifest, bundle.scope()
     with interruptible() as check, stages() as progress:
 
         def report(stage: str, done: int, total: int) -> None:
@@ -94,7 +95,7 @@ def compared(bundle: Bundle, runtime: Runtime, images: Path | None, threads: int
 
         pairs = []
         for index, (golden, image) in enumerate(bundle.golden_images()):
-            score = runtime.infer(image).score
+            score = examine(runtime, image, scope).score
             is_defect = golden.label != "good"
             pairs.append(Pair(golden.file, is_defect, golden.score, score, is_golden=True))
             report("comparing golden pictures", index + 1, len(manifest.golden))
@@ -136,9 +137,10 @@ def _holdout(
     from inspectd.core.images import read_image
     from inspectd.core.preprocess import prepare
     from inspectd.pipeline.parity import Pair
+    from inspectd.pipeline.score import examine
     from inspectd.runtimes import open_runtime
 
-    samples = find_labelled(images)
+    samples, scope = find_labelled(images), bundle.scope()
     pairs = []
     with open_runtime(bundle.graph, REFERENCE, threads) as reference:
         for index, sample in enumerate(samples):
@@ -146,7 +148,8 @@ def _holdout(
                 image = prepare(read_image(sample.path), bundle.manifest.preprocessing)
             except ImageSizeError as error:
                 raise DatasetError(f"{sample.path}: {error}") from error
-            expected, score = reference.infer(image).score, runtime.infer(image).score
+            expected = examine(reference, image, scope).score
+            score = examine(runtime, image, scope).score
             pairs.append(Pair(sample.name, sample.is_defect, expected, score))
             report("comparing the hold-out set", index + 1, len(samples))
     return pairs

@@ -1,8 +1,8 @@
 """The bundle: one revision of a product, the contract between calibration and the line.
 
 A directory with ``manifest.json``, ``model.onnx``, ``golden/NN.png`` (model inputs with their
-expected scores in the manifest), ``holdout.json``, ``samples.json`` and ``report.html``. Nothing in
-it can run code.
+expected scores in the manifest), ``holdout.json``, ``samples.json``, ``report.html`` and, where
+only a part of the picture is inspected, ``roi.png``. Nothing in it can run code.
 It is immutable: the manifest holds the sha256 of every other file, ``manifest.sha256`` that of the
 manifest, and `open_bundle` checks them all.
 """
@@ -29,10 +29,11 @@ from inspectd.core.files import sha256_of as sha256_of  # part of what a bundle 
 from inspectd.core.images import read_image
 from inspectd.core.preprocess import Preprocessing
 from inspectd.core.records import ImageArray, Threshold
+from inspectd.core.scope import Scope, ScopePart, read_roi, scope_of
 
 SCHEMA_VERSION: Literal[3] = 3
-"""Of what is written. 2 added policy, parent and review band, 3 the model in other precisions;
-what a manifest leaves out is an earlier version's."""
+"""Of what is written. 2 added policy, parent and review band, 3 the model in other precisions,
+scope and tiles; what a manifest leaves out is an earlier version's."""
 READABLE = (1, 2, 3)
 MANIFEST = "manifest.json"
 SEAL = "manifest.sha256"
@@ -165,6 +166,7 @@ class Manifest(_Part):
     created_at: datetime
     recipe: RecipePart
     preprocessing: Preprocessing
+    scope: ScopePart = ScopePart()
     model: ModelPart = ModelPart()
     precisions: dict[Literal["fp16", "int8"], PrecisionPart] = {}
     """Beside fp32; version 1 and 2 have none."""
@@ -228,7 +230,7 @@ class Bundle:
         manifest = self.manifest
         return Graph(
             self.path / MODEL,
-            manifest.preprocessing.crop,
+            manifest.preprocessing.input_size,
             manifest.model,
             manifest.product,
             manifest.revision,
@@ -239,6 +241,16 @@ class Bundle:
     def threshold(self) -> Threshold:
         """The calibrated threshold."""
         return self.manifest.threshold.as_record()
+
+    def scope(self) -> Scope:
+        """What of a picture counts.
+
+        Raises:
+            BundleError: the region's file is no region of the map.
+        """
+        part, preprocessing = self.manifest.scope, self.manifest.preprocessing
+        roi = None if part.roi is None else read_roi(self.path, preprocessing.crop)
+        return scope_of(part, preprocessing, roi)
 
     def golden_images(self) -> Iterator[tuple[GoldenPart, ImageArray]]:
         """Each golden picture, (H, W, 3), with what must come out."""
@@ -256,8 +268,9 @@ def open_bundle(path: Path) -> Bundle:
     """
     manifest = read_manifest(path)
     _check_seal(path)
-    others = (part.file for part in manifest.precisions.values())
-    for name in (MODEL, *others, *(golden.file for golden in manifest.golden)):
+    others = [part.file for part in manifest.precisions.values()]
+    region = [] if manifest.scope.roi is None else [manifest.scope.roi]
+    for name in (MODEL, *others, *region, *(golden.file for golden in manifest.golden)):
         if name not in manifest.files:
             raise BundleIntegrityError(path, name, "is not listed in the manifest")
     for name, expected in manifest.files.items():

@@ -1,7 +1,8 @@
 """The one preprocessing: what calibration learns from and what the line inspects are made here.
 
 A picture is stretched to `resize`, its centre of size `crop` is kept, grey becomes RGB. All that
-follows (scaling, normalisation) is in the ONNX graph.
+follows (scaling, normalisation) is in the ONNX graph. With `tiles` the graph is smaller than that
+and sees it in overlapping pieces (`inspectd.pipeline.tiles`); the map is as large as `crop` anyhow.
 """
 
 from __future__ import annotations
@@ -19,6 +20,23 @@ Side = Annotated[int, Field(ge=32, le=4096)]
 Size = tuple[Side, Side]
 
 
+class Tiling(BaseModel):
+    """How a prepared picture is cut into overlapping inputs of the graph."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    size: Size
+    """(H, W) in pixels of a tile: the graph's input."""
+    overlap: Annotated[int, Field(ge=0)]
+    """Pixels that neighbours share at least."""
+
+    @model_validator(mode="after")
+    def _overlap_fits(self) -> Tiling:
+        if 2 * self.overlap > min(self.size):
+            raise ValueError(f"overlap {self.overlap} is more than half of a tile {self.size}")
+        return self
+
+
 class Preprocessing(BaseModel):
     """How a source picture becomes the model's input; part of a bundle's manifest."""
 
@@ -27,9 +45,24 @@ class Preprocessing(BaseModel):
     resize: Size
     """(H, W) in pixels the picture is stretched to."""
     crop: Size
-    """(H, W) in pixels of the centre that is kept: the model's input."""
+    """(H, W) in pixels of the centre that is kept: the anomaly map's size, and the model's input
+    where there are no tiles."""
     source_size: tuple[int, int] | None = None
     """(H, W) in pixels every picture must have; None where calibration saw several sizes."""
+    tiles: Tiling | None = None
+    """None: the prepared picture is the graph's input."""
+
+    @property
+    def input_size(self) -> Size:
+        """(H, W) in pixels of the graph's input."""
+        return self.crop if self.tiles is None else self.tiles.size
+
+    @model_validator(mode="after")
+    def _tile_fits(self) -> Preprocessing:
+        tile = self.input_size
+        if tile[0] > self.crop[0] or tile[1] > self.crop[1]:
+            raise ValueError(f"tile {tile} is larger than the prepared picture {self.crop}")
+        return self
 
     @model_validator(mode="after")
     def _crop_fits(self) -> Preprocessing:
@@ -39,7 +72,7 @@ class Preprocessing(BaseModel):
 
 
 def prepare(image: ImageArray, preprocessing: Preprocessing) -> ImageArray:
-    """(H, W) or (H, W, 3) source picture to the (H, W, 3) RGB input of the model.
+    """(H, W) or (H, W, 3) source picture to the (H, W, 3) RGB input of the model, or of its tiles.
 
     Raises:
         ImageSizeError: the picture isn't of the size that the product was calibrated for.

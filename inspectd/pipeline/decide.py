@@ -18,6 +18,8 @@ from inspectd.core.records import (
     Threshold,
     Verdict,
 )
+from inspectd.core.scope import WHOLE, Scope
+from inspectd.pipeline.score import level, without_small
 
 MAX_REGIONS = 32
 """Regions reported per part, largest peak first: a `result` stays a small message."""
@@ -28,8 +30,11 @@ def decide(
     threshold: Threshold,
     preprocessing: Preprocessing,
     source: tuple[int, int],
+    scope: Scope = WHOLE,
 ) -> Decision:
     """The verdict on one part; `source` is the (H, W) of the camera's picture.
+
+    `scope` is the one that the map was made with: regions lie inside it and are large enough.
 
     In the review band, where there is one, the part is undecided: a person decides, with score,
     regions and mask as of a fail, and the gate rejects it until then.
@@ -45,14 +50,14 @@ def decide(
         return Decision(
             Verdict.PASS, Reason.BELOW_THRESHOLD, score=anomaly.score, threshold=threshold.image
         )
-    mask = defect_mask(anomaly.values, threshold)
+    mask = defect_mask(anomaly.values, threshold, scope)
     is_doubtful = threshold.review_below is not None and anomaly.score < threshold.review_below
     return Decision(
         Verdict.UNDECIDED if is_doubtful else Verdict.FAIL,
         Reason.REVIEW if is_doubtful else Reason.ABOVE_THRESHOLD,
         score=anomaly.score,
         threshold=threshold.image,
-        regions=find_regions(mask, anomaly.values, preprocessing, source),
+        regions=find_regions(mask, anomaly.values, preprocessing, source, scope.mm_per_pixel),
         mask=to_source(mask, preprocessing, source),
     )
 
@@ -62,22 +67,33 @@ def undecided(reason: Reason, detail: str = "") -> Decision:
     return Decision(Verdict.UNDECIDED, reason, detail)
 
 
-def defect_mask(values: MapArray, threshold: Threshold) -> MaskArray:
+def defect_mask(values: MapArray, threshold: Threshold, scope: Scope = WHOLE) -> MaskArray:
     """(H, W) map of a failed part to its mask, 255 where defective; never empty.
 
-    The image threshold stands in where no pixel threshold is known, and where the peak of a failed
-    part lies below the pixel threshold, so that a reject always shows where.
+    The image threshold stands in where no pixel threshold is known, and where a failed part has no
+    region at the pixel threshold, so that a reject always shows where.
     """
     cut = threshold.image if threshold.pixel is None else threshold.pixel
-    if values.max() < cut:
-        cut = min(threshold.image, float(values.max()))
-    return np.where(values >= cut, 255, 0).astype(np.uint8)
+    highest = level(values, scope)
+    if highest < cut:
+        cut = min(threshold.image, highest)
+    marked = values >= cut
+    if scope.inside is not None:
+        marked &= scope.inside
+    return without_small(np.where(marked, 255, 0).astype(np.uint8), scope.min_pixels)
 
 
 def find_regions(
-    mask: MaskArray, values: MapArray, preprocessing: Preprocessing, source: tuple[int, int]
+    mask: MaskArray,
+    values: MapArray,
+    preprocessing: Preprocessing,
+    source: tuple[int, int],
+    mm_per_pixel: float | None = None,
 ) -> tuple[Region, ...]:
-    """Connected (8-neighbour) regions of a mask in source pixels, highest peak first."""
+    """Connected (8-neighbour) regions of a mask in source pixels, highest peak first.
+
+    Areas in square millimetres are given where the side of a source pixel is known.
+    """
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
     down, across, top, left = scale_to_source(preprocessing, source)
     regions = []
@@ -95,9 +111,14 @@ def find_regions(
                 width=columns,
                 area_px=max(1, round(area * down * across)),
                 peak=peak,
+                area_mm2=_area_mm2(area * down * across, mm_per_pixel),
             )
         )
     return tuple(sorted(regions, key=lambda region: -region.peak)[:MAX_REGIONS])
+
+
+def _area_mm2(pixels: float, mm_per_pixel: float | None) -> float | None:
+    return None if mm_per_pixel is None else float(f"{pixels * mm_per_pixel**2:.6g}")
 
 
 def _span(start: int, length: int, scale: float, limit: int) -> tuple[int, int]:

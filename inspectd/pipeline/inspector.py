@@ -5,6 +5,7 @@ No thread, no queue, no I/O: the daemon calls it in its inspector thread, `evalu
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import cycle, islice
 from time import perf_counter_ns
 
@@ -15,9 +16,23 @@ from inspectd.core.errors import BundleError, ImageError, ImageSizeError, Infere
 from inspectd.core.preprocess import prepare
 from inspectd.core.records import AnomalyMap, Decision, ImageArray, Reason, Verdict
 from inspectd.pipeline.decide import decide, undecided
+from inspectd.pipeline.score import examine, scored
 
 Timings = dict[str, float]
 """Stage name to milliseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """A shared runtime that is told when the verdict must be out."""
+
+    runtime: Sharing
+    due_ns: int
+    """`time.monotonic_ns()`."""
+
+    def infer(self, image: ImageArray) -> AnomalyMap:
+        """See `Sharing.infer_by`."""
+        return self.runtime.infer_by(image, self.due_ns)
 
 
 class Inspector:
@@ -28,6 +43,7 @@ class Inspector:
         self.runtime = runtime
         self._threshold = bundle.threshold
         self._preprocessing = bundle.manifest.preprocessing
+        self._scope = bundle.scope()
         self.failures = 0
         """Times in a row that the runtime failed."""
 
@@ -42,7 +58,7 @@ class Inspector:
         try:
             prepared = prepare(image, self._preprocessing)
             started = _lap(timings, "preprocess", started)
-            anomaly = self._infer(prepared, due_ns)
+            anomaly = self._examine(prepared, due_ns)
             started = _lap(timings, "infer", started)
         except ImageSizeError as error:
             return undecided(Reason.WRONG_SIZE, str(error)), timings
@@ -53,7 +69,7 @@ class Inspector:
             return undecided(Reason.INFERENCE_FAILED, str(error)), timings
         self.failures = 0
         source = (image.shape[0], image.shape[1])
-        decision = decide(anomaly, self._threshold, self._preprocessing, source)
+        decision = decide(anomaly, self._threshold, self._preprocessing, source, self._scope)
         _lap(timings, "decide", started)
         return decision, timings
 
@@ -78,20 +94,21 @@ class Inspector:
         pictures = list(self.bundle.golden_images())
         if not pictures:
             raise BundleError(self.bundle.path, "has no golden picture; calibrate anew")
-        worst = max(self._require(golden, self.runtime.infer(image)) for golden, image in pictures)
-        if not isinstance(self.runtime, Batched):
+        worst = max(self._require(golden, self._examine(image, None)) for golden, image in pictures)
+        if not isinstance(self.runtime, Batched) or self._scope.tiles is not None:
             return worst
         for size in sizes(self.runtime.largest_batch)[1:]:
             batch = list(islice(cycle(pictures), size))
             found = self.runtime.infer_batch([image for _, image in batch])
             for (golden, _), anomaly in zip(batch, found, strict=True):
-                worst = max(worst, self._require(golden, anomaly))
+                worst = max(worst, self._require(golden, scored(anomaly, self._scope)))
         return worst
 
-    def _infer(self, image: ImageArray, due_ns: int | None) -> AnomalyMap:
+    def _examine(self, image: ImageArray, due_ns: int | None) -> AnomalyMap:
+        """By the scope; pictures of a shared runtime wait no longer than until `due_ns`."""
         if due_ns is not None and isinstance(self.runtime, Sharing):
-            return self.runtime.infer_by(image, due_ns)
-        return self.runtime.infer(image)
+            return examine(_Due(self.runtime, due_ns), image, self._scope)
+        return examine(self.runtime, image, self._scope)
 
     def _require(self, golden: GoldenPart, anomaly: AnomalyMap) -> float:
         """By how much a golden picture's score differs, which must not be too much."""

@@ -120,7 +120,7 @@ def test_scores_are_every_pictures() -> None:
     """In order, wherever the turns have stopped."""
     bench = bench_of(Slow())
     bench.picture()
-    assert Scores().run(bench) == [1.0, 2.0, 3.0]
+    assert Scores(tuple(bench.pictures)).run(bench) == [1.0, 2.0, 3.0]
 
 
 def test_memory_is_this_process_s() -> None:
@@ -142,7 +142,7 @@ def test_a_process_of_its_own(runnable: Subject) -> None:
         process = worker._process
         assert process.pid is not None
         os.kill(process.pid, signal.SIGINT)
-        assert worker.ask(Scores()) == pytest.approx(expected, rel=1e-4)
+        assert worker.ask(Scores(runnable.pictures)) == pytest.approx(expected, rel=1e-4)
         assert worker.ask(Peak()) >= worker.loaded.resident_mib - 1
         with pytest.raises(InferenceError, match=r"absent\.onnx"):
             worker.ask(Rate(Graph(Path("absent.onnx"), (32, 32)), 1))

@@ -63,7 +63,9 @@ def row(bundle: Bundle, images: Path, threads: int) -> str:
     """One category of the table."""
     preprocessing = bundle.manifest.preprocessing
     with open_runtime(bundle.graph, "auto", threads) as runtime:
-        scored = score_samples(find_labelled(images), preprocessing, runtime, lambda *_: None)
+        scored = score_samples(
+            find_labelled(images), preprocessing, bundle.scope(), runtime, lambda *_: None
+        )
     scores, is_defect = arrays(scored)
     cuts = np.unique(scores)
     oracle = max(cuts, key=lambda cut: confusion(scores, is_defect, cut).f1)

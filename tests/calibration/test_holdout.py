@@ -19,13 +19,15 @@ from calibration.holdout import (
     score_holdout,
     simulated_beside,
 )
-from calibration.material import STYLE, PreparedSamples, SimulatedSamples
+from calibration.material import PreparedSamples, SimulatedSamples
 from calibration.metrics import confusion
+from calibration.placing import STYLE
 from calibration.policies import choose
 from calibration.scorers import Report
 from inspectd.core.bundle import PolicyPart
 from inspectd.core.contracts import Runtime
 from inspectd.core.preprocess import Preprocessing
+from inspectd.core.scope import WHOLE
 from inspectd.core.store import ProductStore
 from inspectd.runtimes import open_runtime
 
@@ -44,7 +46,7 @@ def runtime(tiny_store: ProductStore) -> Iterator[Runtime]:
 @pytest.fixture(scope="module")
 def real(tiny_data: Path, runtime: Runtime) -> Holdout:
     """Four good and four defective parts."""
-    return score_holdout(_labelled(tiny_data), "real", runtime, lambda *_: None)
+    return score_holdout(_labelled(tiny_data), "real", WHOLE, runtime, lambda *_: None)
 
 
 def _labelled(tiny_data: Path) -> PreparedSamples:
@@ -52,8 +54,8 @@ def _labelled(tiny_data: Path) -> PreparedSamples:
 
 
 def _simulated(samples: Sequence[Sample], runtime: Runtime, seed: int, report: Report) -> Holdout:
-    pictures = SimulatedSamples(PreparedSamples(samples, SIZE), seed)
-    return score_holdout(pictures, "simulated", runtime, report)
+    pictures = SimulatedSamples(PreparedSamples(samples, SIZE), WHOLE, seed)
+    return score_holdout(pictures, "simulated", WHOLE, runtime, report)
 
 
 def _samples(tiny_data: Path) -> Sequence[Sample]:

@@ -10,6 +10,7 @@ import pytest
 from calibration.dataset import Sample, find_holdout
 from calibration.material import PreparedSamples, SimulatedSamples, draw_seen
 from inspectd.core.preprocess import Preprocessing
+from inspectd.core.scope import WHOLE
 
 PREPROCESSING = Preprocessing(resize=(64, 64), crop=(48, 56))
 
@@ -68,7 +69,9 @@ def test_pictures_come_prepared_with_their_masks(tiny_data: Path) -> None:
 def test_simulated_defects_stand_beside_their_good_part(tiny_data: Path) -> None:
     """Each picture as it is and then with a defect inside its mask; the same for the same seed."""
     good = [one for one in find_holdout(tiny_data / "holdout") if not one.is_defect]
-    first, again = (SimulatedSamples(PreparedSamples(good, PREPROCESSING), 5) for _ in range(2))
+    first, again = (
+        SimulatedSamples(PreparedSamples(good, PREPROCESSING), WHOLE, 5) for _ in range(2)
+    )
     assert len(first) == 8
     for clean, defect, twin in zip(first[::2], first[1::2], again[1::2], strict=True):
         changed = (clean.image != defect.image).any(axis=2)

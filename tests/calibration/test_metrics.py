@@ -15,6 +15,7 @@ from sklearn import metrics as sk
 
 from calibration import metrics
 from calibration.metrics import BoolArray, Confusion, FloatArray
+from calibration.thresholds import pixel_f1_threshold
 from inspectd.core.errors import DatasetError
 from inspectd.core.records import MapArray
 
@@ -232,3 +233,64 @@ def test_aupro_refuses_an_impossible_limit(limit: float) -> None:
     """A limit is a fraction above 0."""
     with pytest.raises(ValueError, match="fraction"):
         metrics.aupro([np.zeros((1, 1), np.float32)], [None], limit)
+
+
+def test_precision_recall_and_f1_by_hand() -> None:
+    """Down the scores 4 (bad), 3 (good), 2 (bad), 1 (good): counted at each cut."""
+    scores, is_defect = np.array([1.0, 2.0, 3.0, 4.0]), np.array([0, 1, 0, 1]) > 0
+    curve = metrics.precision_recall_f1_curve(scores, is_defect)
+    assert curve.thresholds.tolist() == [4, 3, 2, 1]
+    assert curve.precision.tolist() == pytest.approx([1, 1 / 2, 2 / 3, 1 / 2])
+    assert curve.recall.tolist() == pytest.approx([1 / 2, 1 / 2, 1, 1])
+    assert metrics.best_f1(scores, is_defect) == pytest.approx(4 / 5)
+    assert metrics.average_precision(scores, is_defect) == pytest.approx(1 / 2 + 1 / 2 * 2 / 3)
+    roc = metrics.roc_curve(scores, is_defect)
+    assert roc.fpr.tolist() == [0, 0, 1 / 2, 1 / 2, 1]
+    assert roc.tpr.tolist() == [0, 1 / 2, 1 / 2, 1, 1]
+
+
+def test_pixel_average_precision_by_hand() -> None:
+    """Of two maps together: found first, third and fifth of five pixels."""
+    maps = [np.array([[0.9, 0.8, 0.1]], np.float32), np.array([[0.7, 0.5]], np.float32)]
+    masks = [np.array([[255, 0, 255]], np.uint8), np.array([[255, 0]], np.uint8)]
+    wanted = (1 + 2 / 3 + 3 / 5) / 3
+    assert metrics.pixel_average_precision(maps, masks) == pytest.approx(wanted)
+
+
+@few
+@given(pixels())
+def test_the_pixel_threshold_has_the_f1_that_scikit_learn_finds_best(case: Pixels) -> None:
+    """No threshold of scikit-learn's curve has a higher F1 over all pixels."""
+    scores, is_defect = _flat(*case)
+    assume(np.ptp(scores) > 0)
+    cut = pixel_f1_threshold(*case)
+    precision, recall, _ = sk.precision_recall_curve(is_defect, scores)
+    best = np.max(2 * precision * recall / np.maximum(precision + recall, 1e-12))
+    assert sk.f1_score(is_defect, scores >= np.float32(cut)) == pytest.approx(best)
+
+
+@few
+@given(pixels(), st.integers(0, 4))
+def test_a_region_of_interest_leaves_the_rest_out(case: Pixels, row: int) -> None:
+    """Rows above it count neither as clean nor as defective: as if they had been cut off."""
+    maps, masks = case
+    roi = np.full((6, 5), 255, np.uint8)
+    roi[:row] = 0
+    cut = [m[row:] for m in maps], [None if k is None else k[row:] for k in masks]
+    found = metrics.has_defective_pixel(masks, roi)
+    assert found == any(k is not None and k.any() for k in cut[1])
+    assume(found and not all(k is not None and k.all() for k in cut[1]))
+    assert metrics.pixel_auroc(maps, masks, roi) == metrics.pixel_auroc(*cut)
+    assert metrics.pixel_average_precision(maps, masks, roi) == metrics.pixel_average_precision(
+        *cut
+    )
+    assert metrics.aupro(maps, masks, roi=roi) == pytest.approx(_slow_aupro(*cut, 0.3), abs=1e-12)
+
+
+def test_without_a_defective_pixel_inside_there_is_no_pixel_threshold() -> None:
+    """What lies outside the region is no evidence."""
+    mask, roi = np.eye(4, dtype=np.uint8), np.zeros((4, 4), np.uint8)
+    roi[0, 1:] = 255
+    values = [np.arange(16, dtype=np.float32).reshape(4, 4)]
+    assert pixel_f1_threshold(values, [mask], roi) is None
+    assert pixel_f1_threshold(values, [mask]) is not None

@@ -15,11 +15,14 @@ from calibration.backbones import Backbone
 from calibration.backbones.resnet import SHAPES, ResNet
 from calibration.evaluate import Scored, score_one
 from calibration.graph import ScoringGraph, export_onnx
+from calibration.holdout import Holdout
 from calibration.projected import ProjectedHead, every_fourth, learn_projection
+from calibration.scorers import Labelled
 from calibration.variants import KEPT, PRECISIONS, Variants, make_variants
 from inspectd.core.bundle import Graph, ModelPart
 from inspectd.core.errors import RuntimeUnavailableError
 from inspectd.core.records import ImageArray
+from inspectd.core.scope import WHOLE
 from inspectd.runtimes import open_runtime
 
 SIZE = (64, 64)
@@ -59,7 +62,7 @@ def scored(graph: Graph, images: Sequence[ImageArray]) -> list[Scored]:
     mask = np.zeros(SIZE, np.uint8)
     with open_runtime(graph, "onnxruntime", 1) as runtime:
         return [
-            score_one(f"{at}.png", "dent" if at % 2 else "good", image, mask, runtime)
+            score_one(f"{at}.png", "dent" if at % 2 else "good", image, mask, WHOLE, runtime)
             for at, image in enumerate(images)
         ]
 
@@ -68,8 +71,15 @@ def made(
     graph: Graph, images: Sequence[ImageArray], threshold: float, wanted: Sequence[str] = PRECISIONS
 ) -> Variants:
     """With progress thrown away."""
-    holdout = scored(graph, images)
-    return make_variants(graph, wanted, images, holdout, threshold, 1e-3, 1, lambda *_: None)
+    holdout = Holdout(tuple(scored(graph, images)), "real")
+    return make_variants(
+        graph, wanted, images, holdout, labelled(images), threshold, 1e-3, 1, lambda *_: None
+    )
+
+
+def labelled(images: Sequence[ImageArray]) -> list[Labelled]:
+    """As a hold-out set gives them."""
+    return [Labelled(f"{at}.png", "good", image, None) for at, image in enumerate(images)]
 
 
 def test_both_are_written_and_what_was_compared_is_told(
@@ -110,8 +120,10 @@ def test_a_model_that_is_too_far_off_is_not_kept(
 
     monkeypatch.setattr(variants, "write_int8", noted)
     monkeypatch.setitem(variants.ROUNDING, "int8", 1e-9)
-    holdout = scored(graph, images)
-    found = make_variants(graph, ("int8",), images, holdout, 1.0, 0.0, 1, lambda *_: None)
+    holdout = Holdout(tuple(scored(graph, images)), "real")
+    found = make_variants(
+        graph, ("int8",), images, holdout, labelled(images), 1.0, 0.0, 1, lambda *_: None
+    )
     assert tuple(kept) == KEPT
     assert not found.parts
     assert not found.proven
@@ -125,10 +137,10 @@ def test_a_verdict_that_changes_beyond_the_margin_is_a_failure(
     """A reference that lies on the wrong side of the threshold."""
     holdout = scored(graph, images)
     lowest = min(one.score for one in holdout)
+    moved = Holdout(tuple(_moved(one) for one in holdout), "real")
     found = make_variants(
-        graph, ("fp16",), images, [_moved(one) for one in holdout], lowest + 0.02, 1.0, 1,
-        lambda *_: None,
-    )  # fmt: skip
+        graph, ("fp16",), images, moved, labelled(images), lowest + 0.02, 1.0, 1, lambda *_: None
+    )
     assert not found.parts
     assert "verdict(s) changed" in found.facts["fp16 model"]
 

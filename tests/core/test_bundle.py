@@ -22,6 +22,7 @@ from inspectd.core.bundle import (
     write_manifest,
 )
 from inspectd.core.errors import BundleError, BundleIntegrityError, BundleSchemaError
+from inspectd.core.scope import ROI, WHOLE, ScopePart, write_roi
 
 FILES = [MODEL, "golden/00.png", "golden/01.png", "holdout.json", "report.html", SEAL, MANIFEST]
 
@@ -155,6 +156,31 @@ def test_a_file_outside_the_bundle_is_refused(bundle: Bundle, tmp_path: Path, na
         open_bundle(_listing(bundle, name, sha256_of(secret)))
 
 
+def test_a_region_comes_back_and_must_be_one(bundle: Bundle) -> None:
+    """The region is read at the map's size; another size and an empty one are refused."""
+    roi = np.zeros((32, 40), np.uint8)
+    roi[4:9, 5:8] = 255
+    scope = ScopePart(roi=ROI, roi_share=15 / 1280, min_area_px=3.0, mm_per_pixel=0.5)
+    for wrong in (np.zeros_like(roi), roi[:-1], roi.T):
+        opened = open_bundle(_with_region(bundle, wrong, scope))
+        with pytest.raises(BundleError, match="calibrate anew"):
+            opened.scope()
+    opened = open_bundle(_with_region(bundle, roi, scope))
+    found = opened.scope()
+    assert found.roi is not None
+    np.testing.assert_array_equal(found.roi, roi)
+    assert (found.min_pixels, found.mm_per_pixel) == (2, 0.5)  # 3 * 32 * 40 / (48 * 64) = 1.25
+    files = {name: sha for name, sha in opened.manifest.files.items() if name != ROI}
+    with pytest.raises(BundleIntegrityError, match=r"roi\.png is not listed"):
+        open_bundle(_resealed(opened, files=files))
+
+
+def _with_region(bundle: Bundle, roi: np.ndarray, scope: ScopePart) -> Path:
+    write_roi(bundle.path, roi)
+    files = {**bundle.manifest.files, ROI: sha256_of(bundle.path / ROI)}
+    return _resealed(bundle, files=files, scope=scope)
+
+
 @pytest.mark.parametrize("name", [MODEL, "golden/00.png"])
 def test_what_decides_must_be_listed(bundle: Bundle, name: str) -> None:
     """Neither the model nor a golden picture may escape the check of hashes."""
@@ -181,11 +207,27 @@ def test_another_schema_is_refused_before_all_else(bundle: Bundle, version: obje
         open_bundle(path)
 
 
+def test_a_manifest_of_version_2_counts_the_whole_picture(bundle: Bundle) -> None:
+    """What version 3 added is absent there: no region, no least area, no tiles."""
+
+    def downgrade(content: dict[str, Any]) -> None:
+        content["schema_version"] = 2
+        del content["scope"], content["preprocessing"]["tiles"]
+
+    path = _edited(bundle, downgrade)
+    write_manifest(path, read_manifest(path))
+    opened = open_bundle(path)
+    assert opened.manifest.schema_version == 2
+    assert opened.scope() == WHOLE
+    assert opened.graph.size == (32, 40)
+
+
 def test_a_manifest_of_version_1_is_read(bundle: Bundle) -> None:
     """What version 2 added is absent there: no policy, no parent, no review band."""
 
     def downgrade(content: dict[str, Any]) -> None:
         content["schema_version"] = 1
+        del content["scope"], content["preprocessing"]["tiles"]
         for key in ("policy", "parent"):
             del content[key]
         for key in ("review_below", "review_good", "review_defect"):
@@ -209,6 +251,17 @@ def test_a_manifest_of_version_1_is_read(bundle: Bundle) -> None:
         (lambda m: m.update(parent="latest"), "parent"),
         (lambda m: m["policy"].update(limits={"x": float("nan")}), "policy.limits.x"),
         (lambda m: m["preprocessing"].update(crop=[4, 4]), "preprocessing.crop.0"),
+        (lambda m: m["scope"].update(roi="../roi.png"), "scope.roi"),
+        (lambda m: m["scope"].update(roi_share=0.5), "scope"),
+        (lambda m: m["scope"].update(min_area_px=-1), "scope.min_area_px"),
+        (
+            lambda m: m["preprocessing"].update(tiles={"size": [32, 48], "overlap": 8}),
+            "preprocessing",
+        ),
+        (
+            lambda m: m["preprocessing"].update(tiles={"size": [32, 32], "overlap": 17}),
+            "preprocessing.tiles",
+        ),
         (lambda m: m.update(product="../etc"), "product"),
         (lambda m: m.update(revision="latest"), "revision"),
         (lambda m: m["golden"][0].update(file="../00.png"), "golden.0.file"),

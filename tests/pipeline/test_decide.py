@@ -10,7 +10,9 @@ from hypothesis.extra import numpy as hnp
 
 from inspectd.core.preprocess import Preprocessing
 from inspectd.core.records import AnomalyMap, Reason, Threshold, Verdict
+from inspectd.core.scope import Scope
 from inspectd.pipeline.decide import MAX_REGIONS, decide, defect_mask, find_regions
+from inspectd.pipeline.score import level
 
 SIZE = (32, 40)
 PLAIN = Preprocessing(resize=SIZE, crop=SIZE)
@@ -201,3 +203,36 @@ def test_a_reject_always_shows_where(
         assert region.left >= 0 < region.width
         assert region.top + region.height <= source[0]
         assert region.left + region.width <= source[1]
+
+
+def test_a_region_below_the_least_area_is_no_defect() -> None:
+    """Small regions are in neither mask nor list; a large one at a lower level is shown."""
+    values = _map().values
+    values[5, 5], values[20:23, 30:33] = 0.9, 0.6
+    scope = Scope(min_pixels=4, mm_per_pixel=0.5)
+    decision = decide(AnomalyMap(values, level(values, scope)), _threshold(), PLAIN, SIZE, scope)
+    assert decision.score == np.float32(0.6)
+    assert decision.verdict is Verdict.FAIL
+    assert [(region.top, region.left) for region in decision.regions] == [(20, 30)]
+    assert decision.regions[0].area_mm2 == decision.regions[0].area_px / 4
+    assert decision.mask is not None
+    assert decision.mask[5, 5] == 0
+
+
+def test_a_reject_by_area_shows_where_although_no_region_reaches_the_pixel_threshold() -> None:
+    """The single hot pixel hides nothing: the image threshold marks the region that decided."""
+    values = _map().values
+    values[5, 5], values[20:23, 30:33] = 0.9, 0.6
+    scope = Scope(min_pixels=4)
+    mask = defect_mask(values, _threshold(0.5, 0.8), scope)
+    assert mask.sum() == 9 * 255
+    assert mask[21, 31] == 255
+
+
+def test_nothing_is_marked_outside_the_region_of_interest() -> None:
+    """Even where the map is as high there."""
+    values = _map((5, 5, 0.9), (20, 30, 0.8)).values
+    roi = np.zeros(values.shape, np.uint8)
+    roi[16:28, 24:36] = 255
+    mask = defect_mask(values, _threshold(0.0, 0.0), Scope(roi))
+    np.testing.assert_array_equal(mask, roi)
