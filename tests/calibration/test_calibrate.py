@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -25,7 +26,7 @@ from calibration.graph import ScoringGraph
 from calibration.policies import choose
 from calibration.scorers import Fitted, Material, Option, Report, scorer_named
 from inspectd.core.bundle import Bundle, PolicyPart
-from inspectd.core.errors import BundleError, DatasetError, ImageError
+from inspectd.core.errors import BundleError, ConfigError, DatasetError, ImageError
 from inspectd.core.holdout import read_holdout
 from inspectd.core.preprocess import Preprocessing
 from inspectd.core.store import ProductStore
@@ -438,3 +439,21 @@ def test_golden_pictures_span_the_scores(count: int) -> None:
         scores = [one.score for one in golden if one.is_defect is wanted]
         assert len(scores) == min(count, 4)
         assert (scores[0], scores[-1]) == (0, 1 if count > 1 else 0)
+
+
+@pytest.mark.parametrize(
+    ("asked", "named"),
+    [
+        ({"budget_s": 60.0}, "--budget"),
+        ({"device": "cuda"}, "--device"),
+        ({"is_resumed": True}, "--resume"),
+    ],
+    ids=["budget", "device", "resume"],
+)
+def test_what_is_for_a_training_is_refused_without_one(
+    tiny_data: Path, tmp_path: Path, asked: dict[str, Any], named: str
+) -> None:
+    """Rather than not heeded; the message names the scorers that are trained."""
+    request = replace(_request(tiny_data), **asked)
+    with pytest.raises(ConfigError, match=f"{named}: protoad is not trained.*mpfnet or prn"):
+        _calibrate(request, ProductStore(tmp_path))
