@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -68,7 +69,7 @@ from inspectd.core.bundle import (
     write_manifest,
 )
 from inspectd.core.contracts import Runtime
-from inspectd.core.errors import BundleError
+from inspectd.core.errors import BundleError, ConfigError
 from inspectd.core.holdout import HoldoutScores, write_holdout
 from inspectd.core.images import image_size
 from inspectd.core.paths import cache_dir
@@ -128,6 +129,11 @@ def calibrate(
     train_paths, held_back = split_good(find_good(request.images), request)
     samples = _holdout_samples(request, held_back)
     _require_support(request, samples)
+    if request.budget is not None and request.policy.name in GOOD_ONLY:
+        raise ConfigError(
+            "--latency-budget weighs speed against F1, which needs defects; choose a policy that "
+            "looks at them, or a form of the scorer by hand"
+        )
     sizes = _source_sizes([*train_paths, *(sample.path for sample in samples)], report)
     preprocessing = Preprocessing(
         resize=request.resize,
@@ -220,9 +226,10 @@ def calibrate(
         write_manifest(folder, manifest)
         bundle = store.commit(request.product, folder, revision)
         report("checking and writing the revision", 1, 1)
-    for name, parity in variants.proven:
-        verified.write(cache_dir(), bundle.manifest.files[MODEL], name, parity)
     store.activate(request.product, revision)
+    with suppress(OSError):  # without a record the daemon says how to make one
+        for name, parity in variants.proven:
+            verified.write(cache_dir(), bundle.manifest.files[MODEL], name, parity)
     return bundle
 
 
@@ -253,7 +260,7 @@ def _within(
                 yield Trial(str(candidate), name, latency_ms(runtime, image), threshold.f1)
             made = make_variants(
                 target,
-                ("int8",),
+                [one for one in request.precisions if one == "int8"],
                 train,
                 holdout.scored,
                 threshold.image,
@@ -263,10 +270,11 @@ def _within(
             )
             if "int8" not in made.parts:
                 return
+            f1 = made.f1["int8"]
             slim = replace(target, precisions={"int8": target.path.with_name("model.int8.onnx")})
             name = made.parts["int8"].runtime.partition("-")[0] + "-int8"
             with open_runtime(slim, name, request.threads) as runtime:
-                yield Trial(str(candidate), name, latency_ms(runtime, image), threshold.f1)
+                yield Trial(str(candidate), name, latency_ms(runtime, image), f1)
 
     return choose_within(budget, scorer, fit, measure)
 

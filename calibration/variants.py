@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 
 from calibration.evaluate import Scored
+from calibration.metrics import confusion
 from calibration.precision import STAGES, write_fp16, write_int8
 from calibration.scorers import Report
 from inspectd.core.bundle import Graph, PrecisionPart
@@ -44,6 +45,8 @@ class Variants:
     """For the report."""
     proven: tuple[tuple[str, Parity], ...] = ()
     """Runtimes on this machine that passed the gate, by name."""
+    f1: dict[Precision, float] = field(default_factory=dict)
+    """On the pictures that were compared, at fp32's threshold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,7 @@ class _Try:
 
     runtime: str
     parity: Parity
+    f1: float
     remark: str
 
 
@@ -141,7 +145,9 @@ def _compared(
             if precision == "int8"
             else runtime.name.replace("fp32 CPU", "emulating fp16")
         )
-    return _Try(name, judge(pairs, threshold, Bounds.of(tolerance, rounding)), remark)
+    scores = np.array([pair.score for pair in pairs])
+    f1 = confusion(scores, np.array([pair.is_defect for pair in pairs]), threshold).f1
+    return _Try(name, judge(pairs, threshold, Bounds.of(tolerance, rounding)), f1, remark)
 
 
 def _with(made: Variants, precision: Precision, path: Path, one: _Try) -> Variants:
@@ -163,5 +169,8 @@ def _with(made: Variants, precision: Precision, path: Path, one: _Try) -> Varian
     facts = {f"{precision} model": ", ".join(filter(None, (text, one.remark)))}
     proven = ((one.runtime, parity),) if precision == "int8" else ()
     return Variants(
-        {**made.parts, precision: part}, {**made.facts, **facts}, (*made.proven, *proven)
+        {**made.parts, precision: part},
+        {**made.facts, **facts},
+        (*made.proven, *proven),
+        {**made.f1, precision: one.f1},
     )
