@@ -98,7 +98,12 @@ def choose_within(
     """
     tried: list[Trial] = []
     for candidate in (scorer, *(scorer.faster() if isinstance(scorer, Faster) else ())):
-        fitted = fit(candidate)
+        try:
+            fitted = fit(candidate)
+        except ConfigError:
+            if candidate is scorer:
+                raise
+            continue  # too few pictures for this form, a coarser partition, say
         for trial in measure(candidate, fitted):
             tried.append(trial)
             if fits(trial, tried[0], budget):

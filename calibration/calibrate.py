@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -148,6 +149,11 @@ def calibrate(
     found = _holdout_samples(request, held_back)
     seen, samples = draw_seen(found, scorer.seen_limit, request.seed)
     _require_support(request, samples)
+    if request.latency is not None and request.policy.name in GOOD_ONLY:
+        raise ConfigError(
+            "--latency-budget weighs speed against F1, which needs defects; choose a policy that "
+            "looks at them, or a form of the scorer by hand"
+        )
     sizes = _source_sizes([*train_paths, *(sample.path for sample in found)], report)
     preprocessing = preprocessing_of(request.resize, request.crop, request.framing.tiles, sizes)
     counts, roi = framed(request.framing, preprocessing, sizes)
@@ -189,6 +195,7 @@ def calibrate(
             request.policy,
             request.runtime,
             request.threads,
+            request.precisions,
         )
         chosen = fit_within(request.latency, scorer, setting, report)
         scorer, fitted = chosen.scorer, chosen.fitted
@@ -289,9 +296,10 @@ def calibrate(
         write_manifest(folder, manifest)
         bundle = store.commit(request.product, folder, revision)
         report("checking and writing the revision", 1, 1)
-    for name, parity in variants.proven:
-        verified.write(cache_dir(), bundle.manifest.files[MODEL], name, parity)
     store.activate(request.product, revision)
+    with suppress(OSError):  # without a record the daemon says how to make one
+        for name, parity in variants.proven:
+            verified.write(cache_dir(), bundle.manifest.files[MODEL], name, parity)
     if request.checkpoints is not None:
         forget_checkpoint(request.checkpoints)
     return bundle

@@ -52,6 +52,8 @@ class EagerRuntime:
         self._before = torch.get_num_threads()
         if self._threads:
             torch.set_num_threads(self._threads)
+        # Left on, fp32 on a GPU would be TF32: another precision, and another floor.
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
         try:
             self._program = Program(str(self._graph.path), self._device, self._precision)
         except RuntimeUnavailableError:

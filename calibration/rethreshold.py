@@ -78,6 +78,10 @@ def rethreshold(
             "policy": choice.policy,
             "parent": manifest.revision,
             "remarks": remarks,
+            "precisions": {
+                name: part.model_copy(update={"near": ()})  # found at the parent's threshold
+                for name, part in manifest.precisions.items()
+            },
             "metrics": _without_comparison(manifest.metrics),
             "files": {**known, **fresh},
         }

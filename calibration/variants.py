@@ -17,6 +17,7 @@ import onnx
 
 from calibration.evaluate import Scored
 from calibration.holdout import Holdout
+from calibration.metrics import confusion
 from calibration.precision import STAGES, write_fp16, write_int8
 from calibration.scorers import Labelled, Report
 from inspectd.core.bundle import Graph, PrecisionPart
@@ -46,6 +47,8 @@ class Variants:
     """For the report."""
     proven: tuple[tuple[str, Parity], ...] = ()
     """Runtimes on this machine that passed the gate, by name."""
+    f1: dict[Precision, float] = field(default_factory=dict)
+    """On the pictures that were compared, at fp32's threshold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,7 @@ class _Try:
 
     runtime: str
     parity: Parity
+    f1: float
     remark: str
 
 
@@ -149,7 +153,9 @@ def _compared(
             if precision == "int8"
             else runtime.name.replace("fp32 CPU", "emulating fp16")
         )
-    return _Try(name, judge(pairs, threshold, Bounds.of(tolerance, rounding)), remark)
+    scores = np.array([pair.score for pair in pairs])
+    f1 = confusion(scores, np.array([pair.is_defect for pair in pairs]), threshold).f1
+    return _Try(name, judge(pairs, threshold, Bounds.of(tolerance, rounding)), f1, remark)
 
 
 def _pair(one: Scored, score: float) -> Pair:
@@ -175,5 +181,8 @@ def _with(made: Variants, precision: Precision, path: Path, one: _Try) -> Varian
     facts = {f"{precision} model": ", ".join(filter(None, (text, one.remark)))}
     proven = ((one.runtime, parity),) if precision == "int8" else ()
     return Variants(
-        {**made.parts, precision: part}, {**made.facts, **facts}, (*made.proven, *proven)
+        {**made.parts, precision: part},
+        {**made.facts, **facts},
+        (*made.proven, *proven),
+        {**made.f1, precision: one.f1},
     )

@@ -14,7 +14,7 @@ from calibration.graph import ScoringGraph, export_onnx
 from calibration.holdout import Holdout, holdout_scores, score_holdout
 from calibration.policies import choose
 from calibration.scorers import Fitted, Labelled, Material, Report, Scorer
-from calibration.variants import make_variants
+from calibration.variants import Variants, make_variants
 from inspectd.core.bundle import MODEL, Graph, PolicyPart
 from inspectd.core.scope import Scope
 from inspectd.runtimes import open_runtime
@@ -38,6 +38,8 @@ class Setting:
     """That fp32 is scored in; `auto` takes the best one."""
     threads: int
     """Of the runtime; 0 takes all cores."""
+    precisions: Sequence[str]
+    """That the model will be written in; int8 is tried where it is among them."""
 
     def scope_of(self, fitted: Fitted) -> Scope:
         """What counts, by what was fitted."""
@@ -80,21 +82,22 @@ def _trials(
         threshold = choose(setting.policy, holdout_scores(holdout)).threshold
         name = runtime.name.partition("-")[0]
         yield Trial(what, name, latency_ms(runtime, image, scope), threshold.f1)
-    name = _int8(graph, holdout, threshold.image, setting, report)
-    if not name:
+    made = _int8(graph, holdout, threshold.image, setting, report)
+    if "int8" not in made.parts:
         return
+    name = made.parts["int8"].runtime.partition("-")[0] + "-int8"
     slim = replace(graph, precisions={"int8": graph.path.with_name("model.int8.onnx")})
     with open_runtime(slim, name, setting.threads) as runtime:
-        yield Trial(what, name, latency_ms(runtime, image, scope), threshold.f1)
+        yield Trial(what, name, latency_ms(runtime, image, scope), made.f1["int8"])
 
 
 def _int8(
     graph: Graph, holdout: Holdout, threshold: float, setting: Setting, report: Report
-) -> str:
-    """Writes the int8 model and names the runtime that it passed the gate on; empty: on none."""
-    made = make_variants(
+) -> Variants:
+    """Writes the int8 model, where it is wanted and passes the gate."""
+    return make_variants(
         graph,
-        ("int8",),
+        [one for one in setting.precisions if one == "int8"],
         setting.material.good,
         holdout,
         setting.pictures,
@@ -103,8 +106,6 @@ def _int8(
         setting.threads,
         report,
     )
-    part = made.parts.get("int8")
-    return "" if part is None else part.runtime.partition("-")[0] + "-int8"
 
 
 def _prefixed(what: str, report: Report) -> Report:

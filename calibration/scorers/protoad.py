@@ -108,14 +108,16 @@ class ProtoAD:
 
     def faster(self) -> tuple[ProtoAD, ...]:
         """Forms of itself that take less time, the most exact first; see `calibration.budget`."""
-        forms = [replace(self, head="compact", coverage=cover) for cover in (COMPACT_COVERAGE, 0)]
+        few, coarser = min(self.channels, CHANNELS // 2), min(self.partition, 0) - 1
+        projected = replace(self, head="projected")
+        compact = replace(self, head="compact", coverage=COMPACT_COVERAGE)
+        bare = replace(compact, coverage=0)
+        forms = [compact, bare, replace(bare, channels=few, partition=coarser)]
         if not self.is_compact:
-            fewer = min(self.channels, CHANNELS) // 2
-            projected = replace(self, head="projected")
-            forms = [projected, replace(projected, channels=fewer), *forms]
-            forms.insert(2, replace(projected, partition=self.partition - 1))
-        smallest = replace(forms[-1], partition=min(self.partition, 0) - 1, channels=64)
-        return tuple(form for form in (*forms, smallest) if form != self)
+            slim = replace(projected, channels=few)
+            forms = [projected, slim, replace(projected, partition=coarser), *forms]
+        same = {str(self)}
+        return tuple(form for form in forms if str(form) not in same)
 
     def __str__(self) -> str:
         words = [f"{self.name} {self.head}"]

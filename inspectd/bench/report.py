@@ -168,8 +168,12 @@ def _is_on_cpu(samples: Samples) -> bool:
 
 
 def _all_agree(some: list[Samples], course: Course) -> bool | None:
-    scored = [one for one in some if one.scores and one.contender.is_comparable]
+    scored = [one for one in some if _is_sound(one)]
     return all(_parity(one, course).passed for one in scored) if scored else None
+
+
+def _is_sound(samples: Samples) -> bool:
+    return bool(samples.scores) and samples.contender.is_comparable and not samples.failure
 
 
 def as_json(course: Course, context: Context, rung: Rung) -> dict[str, Any]:

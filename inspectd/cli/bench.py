@@ -30,7 +30,7 @@ from inspectd.cli.output import (
     stages,
     write_json,
 )
-from inspectd.core.errors import RuntimeUnavailableError
+from inspectd.core.errors import ConfigError, RuntimeUnavailableError
 
 if TYPE_CHECKING:
     from inspectd.bench.contenders import Contender
@@ -73,16 +73,26 @@ def bench(
         ),
     ] = None,
     input_size: Annotated[
-        int, typer.Option(min=32, max=4096, help="Side of --synthetic's picture.")
-    ] = 224,
-    prototypes: Annotated[int, typer.Option(min=1, help="Of --synthetic.")] = 4096,
-    head: Annotated[
-        str,
+        int | None,
         typer.Option(
-            help="Of --synthetic: projected, rewritten or published; the last two are the same "
-            "function, the paper's."
+            min=32,
+            max=4096,
+            help="Side of --synthetic's picture (default: 224).",
+            show_default=False,
         ),
-    ] = "projected",
+    ] = None,
+    prototypes: Annotated[
+        int | None,
+        typer.Option(min=1, help="Of --synthetic (default: 4096).", show_default=False),
+    ] = None,
+    head: Annotated[
+        str | None,
+        typer.Option(
+            help="Of --synthetic: projected (default), rewritten or published; the last two are "
+            "the same function, the paper's.",
+            show_default=False,
+        ),
+    ] = None,
     runtime: Annotated[
         list[str] | None,
         typer.Option(
@@ -104,7 +114,7 @@ def bench(
             "pictures.",
             rich_help_panel=PANEL,
         ),
-    ] = 20.0,
+    ] = 40.0,
     rounds: Annotated[
         int, typer.Option(min=1, help="Turns of each runtime.", rich_help_panel=PANEL)
     ] = 10,
@@ -157,13 +167,18 @@ def bench(
     plan = Plan(seconds, rounds, rate, gap, gaps, threads, batch)
     asked = Asked(product, revision, model, synthetic, state_dir)
     asked.require_one()
+    if synthetic is None and (input_size, prototypes, head) != (None, None, None):
+        raise ConfigError("--input-size, --prototypes and --head are --synthetic's; give it, too")
     with tempfile.TemporaryDirectory(prefix="inspectd-bench-") as scratch:
         folder = Path(scratch)
         if synthetic is not None:
-            subject, published = synthetic_subject(folder, synthetic, input_size, prototypes, head)
+            form = head or "projected"
+            subject, published = synthetic_subject(
+                folder, synthetic, input_size or 224, prototypes or 4096, form
+            )
         else:
             subject, published = asked.subject(), None
-        contenders = contenders_for(subject.graph, published, head, runtime or [])
+        contenders = contenders_for(subject.graph, published, head or "projected", runtime or [])
         course = Course(subject, plan)
         context, rung, interrupted = _measured(course, contenders, folder)
     _report(course, context, rung, json_file, plot)

@@ -100,6 +100,7 @@ def rate(count: int, n: int, interval: tuple[float, float]) -> str:
 def show_next(bundle: Bundle, state_dir: Path | None) -> None:
     """Where the report is, and what to type."""
     from inspectd.core.bundle import REPORT
+    from inspectd.core.paths import cache_dir
 
     product = bundle.manifest.product
     place = f" --state-dir {shlex.quote(str(state_dir))}" if state_dir else ""
@@ -110,4 +111,5 @@ def show_next(bundle: Bundle, state_dir: Path | None) -> None:
     part = bundle.manifest.precisions.get("int8")
     if part is not None:
         name = part.runtime.partition("-")[0]
-        show(Text(f'  runtime = "{name}-int8" in it is the fastest on this CPU, and proven here'))
+        proof = f"proven on this machine, in {cache_dir()}"
+        show(Text(f'  runtime = "{name}-int8" in it takes the int8 model ({proof})'))

@@ -121,6 +121,8 @@ def settle(bundle: Bundle, runtime: str, parity: Parity) -> None:
         show(_changed(parity))
     path = verified.write(cache_dir(), manifest.files[MODEL], runtime, parity)
     note(f"recorded in {path}")
+    if parity.passed and parity.bounds.margin and not parity.n_holdout:
+        note("golden pictures alone don't prove what rounds; give --images HOLDOUT", "yellow")
     if not parity.passed:
         raise ParityError(
             f"{runtime} doesn't reproduce the reference: {'; '.join(parity.problems)}. The daemon "

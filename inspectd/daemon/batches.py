@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 RESERVE_NS = 15_000_000
 """From a batch's end to its parts' deadlines: regions, mask, ledger, and the timer's own lead."""
 KEPT = 32
-"""Batches of one size whose times are remembered."""
+"""Batches whose times are remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,24 +61,28 @@ def chosen(waiting: Sequence[Waiting], largest: int) -> list[int]:
 
 
 class Costs:
-    """What batches took lately, by their size."""
+    """What batches take: each size's best time, times how much slower the engine was of late.
+
+    So a stall is forgotten after `KEPT` batches of whatever size.
+    """
 
     def __init__(self) -> None:
-        self._taken: defaultdict[int, deque[int]] = defaultdict(lambda: deque(maxlen=KEPT))
+        self._best: dict[int, int] = {}
+        self._slowness: deque[float] = deque(maxlen=KEPT)
 
     def note(self, size: int, took_ns: int) -> None:
         """A batch is done."""
-        self._taken[size].append(took_ns)
+        took = max(1, took_ns)
+        self._best[size] = min(took, self._best.get(size, took))
+        self._slowness.append(took / self._best[size])
 
     def worst_ns(self, size: int) -> int | None:
         """The slowest of late of that size, or of the next larger; else in proportion to a smaller.
 
         None where nothing was measured.
         """
-        larger = [known for known in self._taken if known >= size]
-        if larger:
-            return max(self._taken[min(larger)])
-        if not self._taken:
+        if not self._best:
             return None
-        known = max(self._taken)
-        return max(self._taken[known]) * size // known
+        nearest = min((known for known in self._best if known >= size), default=max(self._best))
+        share = max(1.0, size / nearest)
+        return int(self._best[nearest] * share * max(self._slowness))

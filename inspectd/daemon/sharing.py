@@ -18,6 +18,8 @@ from inspectd.core.bundle import MODEL, Bundle
 from inspectd.core.config import BatchingSection
 from inspectd.core.contracts import Batched, MustProve, Runtime
 from inspectd.core.errors import InferenceError
+from inspectd.core.paths import cache_dir
+from inspectd.core.precisions import command_for
 from inspectd.core.records import AnomalyMap, ImageArray
 from inspectd.daemon.batcher import Batcher, BatchRuntime
 from inspectd.daemon.batches import Limits
@@ -68,7 +70,8 @@ class Engines:
         if self._limits.largest == 1:
             return runtime
         if not isinstance(runtime, Batched) or runtime.largest_batch == 1:
-            remedy = f"build an engine with: inspectd build --batch {self._limits.largest}"
+            option = f"--batch {self._limits.largest}"
+            remedy = f"on a GPU: {command_for('build', bundle.graph, cache_dir(), option)}"
             log.warning("batching_unavailable", runtime=runtime.name, remedy=remedy)
             return runtime
         key = _Key(bundle.manifest.files[MODEL], runtime.name, threads)

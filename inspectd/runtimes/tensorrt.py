@@ -12,8 +12,6 @@ changeover. The GPU's context is current only inside a call.
 
 from __future__ import annotations
 
-import os
-import shlex
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +23,7 @@ from inspectd.core import paths
 from inspectd.core.batches import sizes
 from inspectd.core.errors import EngineError, InferenceError, RuntimeUnavailableError
 from inspectd.core.files import sha256_of
+from inspectd.core.precisions import command_for
 from inspectd.core.records import AnomalyMap, ImageArray
 from inspectd.pipeline import verified
 from inspectd.runtimes.nvidia import driver as drivers
@@ -82,7 +81,9 @@ class TensorRtRuntime:
         self.largest_batch = min(batch, self._side_car.batch)
         self.name = self._side_car.label
         self.rounding = ROUNDING[built]
-        self.proof_command = _command("verify", graph, engines.root, f"--runtime tensorrt-{built}")
+        self.proof_command = command_for(
+            "verify", graph, engines.root, f"--runtime tensorrt-{built} --images HOLDOUT"
+        )
 
     @property
     def is_captured(self) -> bool:
@@ -204,7 +205,7 @@ def model_hash(graph: Graph, precision: str) -> str:
 
 def build_command(graph: Graph, cache: Path, precision: str) -> str:
     """What to type for an engine."""
-    return _command("build", graph, cache, f"--precision {precision}")
+    return command_for("build", graph, cache, f"--precision {precision}")
 
 
 def _rebuild_command(graph: Graph, cache: Path, side_car: SideCar) -> str:
@@ -215,21 +216,6 @@ def _rebuild_command(graph: Graph, cache: Path, side_car: SideCar) -> str:
 def _needed(counts: tuple[int, ...], largest: int) -> tuple[int, ...]:
     """Of an engine's batch sizes those up to the first that is large enough."""
     return counts[: 1 + sum(count < largest for count in counts)]
-
-
-def _command(verb: str, graph: Graph, cache: Path, option: str) -> str:
-    """With the places where they aren't those that a shell would find by itself."""
-    outside = {k: v for k, v in os.environ.items() if not k.endswith("_DIRECTORY")}
-    words = [f"inspectd {verb} --product {graph.product or 'NAME'}"]
-    if graph.revision:
-        words.append(f"--revision {graph.revision}")
-        state = graph.path.absolute().parents[3]  # state/products/product/revision/model
-        if state != paths.state_dir(outside).absolute():
-            words.append(f"--state-dir {shlex.quote(str(state))}")
-    words.append(option)
-    if cache != paths.cache_dir(outside):
-        words.insert(0, f"INSPECTD_CACHE_DIR={shlex.quote(str(cache))}")
-    return " ".join(words)
 
 
 def _found(
@@ -250,4 +236,4 @@ def _found(
 
 def _is_proven(side_car: SideCar, engines: EngineCache) -> bool:
     record = verified.find(engines.root, side_car.label)
-    return record is not None and record.passed
+    return record is not None and record.proves(ROUNDING[side_car.key.precision])

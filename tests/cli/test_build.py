@@ -94,13 +94,14 @@ def test_build_keeps_what_is_there(invoke: Invoke, machine: FakeMachine, state: 
 
 
 def test_an_engine_for_batches_serves_one_picture_too(
-    invoke: Invoke, machine: FakeMachine, store: ProductStore, tmp_path: Path
+    invoke: Invoke, machine: FakeMachine, store: ProductStore, dataset: Path, tmp_path: Path
 ) -> None:
     """One that takes too few at once is built anew; one that takes more is kept."""
     engines = EngineCache(tmp_path / "cache")
     assert invoke("build", "--product", "flange").exit_code == 0
     assert engines.all()[0].batch == 1
-    result = invoke("build", "--product", "flange", "--batch", 4)
+    holdout = ("--images", dataset / "holdout")
+    result = invoke("build", "--product", "flange", "--batch", 4, *holdout)
     assert result.exit_code == 0, result.output
     assert "takes 1 at once; building it anew" in result.stderr
     (side_car,) = engines.all()
@@ -176,16 +177,21 @@ def test_the_daemon_refuses_without_an_engine(machine: FakeMachine, store: Produ
 
 
 def test_an_unproven_engine_is_not_taken(
-    invoke: Invoke, machine: FakeMachine, store: ProductStore, tmp_path: Path
+    invoke: Invoke, machine: FakeMachine, store: ProductStore, dataset: Path, tmp_path: Path
 ) -> None:
-    """The daemon says how it is proven; `inspectd verify` does it."""
-    assert invoke("build", "--product", "flange").exit_code == 0
+    """The daemon says how it is proven; `inspectd verify` does it, on a hold-out set."""
+    result = invoke("build", "--product", "flange")
+    assert result.exit_code == 0, result.output
+    assert "golden pictures alone" in result.stderr
+    with pytest.raises(ParityError, match="on a hold-out set; do it with"):
+        setup_on(store, "tensorrt")
     for record in (tmp_path / "cache" / "verified").rglob("*.json"):
         record.unlink()
     with pytest.raises(ParityError, match=r"inspectd verify --product flange .*tensorrt-fp16"):
         setup_on(store, "tensorrt")
     assert "CPU" in setup_on(store, "auto")
-    result = invoke("verify", "--product", "flange", "--runtime", "tensorrt-fp16")
+    arguments = ("--runtime", "tensorrt-fp16", "--images", dataset / "holdout")
+    result = invoke("verify", "--product", "flange", *arguments)
     assert result.exit_code == 0, result.output
     assert "tensorrt" in setup_on(store, "auto")
 

@@ -83,11 +83,24 @@ def test_costs_are_the_slowest_of_late() -> None:
     """By size; a size never seen takes the next larger one's, or its share of a smaller one's."""
     costs = Costs()
     assert costs.worst_ns(1) is None
-    costs.note(2, 30)
     costs.note(2, 20)
+    costs.note(2, 30)
     assert [costs.worst_ns(size) for size in (1, 2, 4)] == [30, 30, 60]
     costs.note(4, 50)
-    assert [costs.worst_ns(size) for size in (1, 2, 3, 4)] == [30, 30, 50, 50]
+    assert [costs.worst_ns(size) for size in (1, 2, 3, 4)] == [30, 30, 75, 75]
     for _ in range(KEPT):
         costs.note(2, 10)
     assert costs.worst_ns(2) == 10
+    assert costs.worst_ns(4) == 50
+
+
+def test_a_stall_is_forgotten_whatever_sizes_come_after_it() -> None:
+    """Else one slow full batch would keep all later ones from being waited for."""
+    costs = Costs()
+    costs.note(1, 10)
+    costs.note(4, 30)
+    costs.note(4, 300)
+    assert costs.worst_ns(4) == 300
+    for _ in range(KEPT):
+        costs.note(1, 11)
+    assert costs.worst_ns(4) == 33

@@ -147,3 +147,28 @@ def test_who_may_decide(tmp_path: Path) -> None:
     verified.write(tmp_path, model, "plain", judge([], 0.5, FP16))
     with pytest.raises(ParityError, match="nothing was compared"):
         verified.admit(tmp_path, model, plain)
+
+
+def test_who_rounds_must_have_seen_a_hold_out_set(tmp_path: Path) -> None:
+    """Golden pictures alone prove fp32, and nothing that rounds; and they take no proof away."""
+    golden = judge([Pair("golden/00.png", False, 0.1, 0.1, True)], 0.5, FP16)
+    model, exact, coarse = "a" * 64, Runtime("exact", "do"), Runtime("coarse", "inspectd verify")
+    coarse.rounding = 2e-3
+    for runtime in (exact, coarse):
+        verified.write(tmp_path, model, runtime.name, golden)
+    verified.admit(tmp_path, model, exact)
+    with pytest.raises(ParityError, match="on a hold-out set; do it with: inspectd verify"):
+        verified.admit(tmp_path, model, coarse)
+    verified.write(tmp_path, model, "coarse", judge([GOOD, BAD], 0.5, FP16))
+    verified.write(tmp_path, model, "coarse", golden)
+    verified.admit(tmp_path, model, coarse)
+
+
+def test_an_engines_record_is_found_without_its_model(tmp_path: Path) -> None:
+    """Its name says which engine it is."""
+    assert verified.find(tmp_path, "tensorrt fp16 (engine 1)") is None
+    verified.write(tmp_path, "a" * 64, "tensorrt fp16 (engine 1)", judge([GOOD, BAD], 0.5, FP16))
+    found = verified.find(tmp_path, "tensorrt fp16 (engine 1)")
+    assert found is not None
+    assert found.proves(2e-3)
+    assert verified.find(tmp_path, "tensorrt fp16 (engine 2)") is None

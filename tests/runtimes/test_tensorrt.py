@@ -64,7 +64,8 @@ def build(machine: FakeMachine, graph: Graph, cache: Path, precision: str = "fp3
 
 def prove(cache: Path, graph: Graph, name: str) -> None:
     """Records that a runtime has passed the gate."""
-    parity = judge([Pair("golden", False, 0.1, 0.1, True)], 0.5, Bounds.of(1e-3, 0))
+    pairs = [Pair("golden", False, 0.1, 0.1, True), Pair("good/0.png", False, 0.1, 0.1)]
+    parity = judge(pairs, 0.5, Bounds.of(1e-3, 0))
     assert parity.passed
     verified.write(cache, sha256_of(graph.path), name, parity)
 
@@ -360,4 +361,4 @@ def test_the_daemon_demands_proof(machine: FakeMachine, bundle: Bundle, cache: P
     assert command.startswith(
         f"inspectd verify --product tiny --revision {bundle.manifest.revision}"
     )
-    assert command.endswith("--runtime tensorrt-fp32")
+    assert command.endswith("--runtime tensorrt-fp32 --images HOLDOUT")

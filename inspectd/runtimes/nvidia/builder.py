@@ -203,11 +203,13 @@ class _Build:
 
 
 def _types(trt: Any, network: Any) -> tuple[bool, bool]:
-    """Whether a network has Q/DQ, and whether it has weights of fp16."""
+    """Whether a network has Q/DQ, and whether it computes in fp16 by its own types.
+
+    A convolution's weights are no layer of their own, so what layers give is looked at.
+    """
     layers = [network.get_layer(index) for index in range(network.num_layers)]
     is_quantised = any(layer.type == trt.LayerType.QUANTIZE for layer in layers)
-    constants = (layer for layer in layers if layer.type == trt.LayerType.CONSTANT)
-    return is_quantised, any(layer.get_output(0).dtype == trt.DataType.HALF for layer in constants)
+    return is_quantised, any(layer.get_output(0).dtype == trt.DataType.HALF for layer in layers)
 
 
 def _keep_norms_exact(trt: Any, network: Any) -> None:

@@ -86,8 +86,8 @@ class FakeNetwork:
         ]
         if b"QuantizeLinear" in model:
             self.layers.append(FakeLayer(LayerType.QUANTIZE))
-        if b"half-typed" in model:
-            self.layers.append(FakeLayer(LayerType.CONSTANT, DataType.HALF))
+        if b"half-typed" in model or b"/float16" in model:
+            self.layers.append(FakeLayer(LayerType.CONVOLUTION, DataType.HALF))
 
 
 class FakeConfig:
@@ -180,7 +180,9 @@ class FakeBuilder:
             return None
         if config.progress_monitor is not None and not _told(config.progress_monitor):
             return None
-        precision = "int8" if b"QuantizeLinear" in network.model else config.precision
+        is_half = any(layer.get_output(0).dtype == DataType.HALF for layer in network.layers)
+        typed = "fp16" if is_half else config.precision
+        precision = "int8" if b"QuantizeLinear" in network.model else typed
         header = {"version": machine.version, "precision": precision, "profiles": config.profiles}
         return self._magic + json.dumps(header).encode() + b"\n" + network.model
 
