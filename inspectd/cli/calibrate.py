@@ -168,12 +168,12 @@ def calibrate(
     head: Annotated[
         Head,
         typer.Option(
-            help="projected: ProtoAD on the channels that matter, several times faster; rewritten, "
-            "published: the paper's function, to the digit; compact: another one, coarser and "
-            "fastest.",
+            help="rewritten, published: the paper's function, to the digit; projected: on the "
+            "directions that matter, twice as fast and nearly as good; compact: another one, "
+            "coarser and fastest. See --latency-budget.",
             rich_help_panel=MODEL,
         ),
-    ] = Head.PROJECTED,
+    ] = Head.REWRITTEN,
     channels: Annotated[
         int,
         typer.Option(
