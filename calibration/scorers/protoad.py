@@ -14,8 +14,8 @@ Two heads compute the paper's function:
   prototypes, and the K-channel results are upsampled and added; the patch's norm does not depend
   on k, so it divides after the maximum. About 4 times fewer multiplications.
 
-Two compare fewer channels, see `calibration.projected`: `projected`, the default, finds the same as
-the paper's several times faster; `compact` is another function, made after it for slow machines.
+Two compare fewer channels, see `calibration.projected`: `projected` finds nearly the same as the
+paper's, twice as fast; `compact` is another function, made after it for slow machines.
 `coverage` adds to the clusters' means the patches that they cover worst.
 """
 
@@ -72,7 +72,7 @@ class ProtoAD:
     """0 takes the stopping rule's; -1, -2 ... coarser ones; 1, 2 ... count from the finest."""
     max_patches: int = 0
     """Patches clustered; 0 takes what fits into memory."""
-    head: str = "projected"
+    head: str = "rewritten"
     """`rewritten` or `published`: the paper's function; `projected`: on fewer channels; `compact`:
     another one, coarser and fastest."""
     channels: int = CHANNELS

@@ -229,9 +229,9 @@ def calibrate(
     head: Annotated[
         Head | None,
         typer.Option(
-            help="projected: ProtoAD on the channels that matter, several times faster (default); "
-            "rewritten, published: the paper's function, to the digit; compact: another one, "
-            "coarser and fastest.",
+            help="rewritten (default), published: the paper's function, to the digit; projected: on "
+            "the directions that matter, twice as fast and nearly as good; compact: another one, "
+            "coarser and fastest. See --latency-budget.",
             show_default=False,
             rich_help_panel=PROTOAD,
         ),

@@ -43,7 +43,7 @@ PREPROCESSING = Preprocessing(resize=(256, 256), crop=(224, 224))
 HEADS: dict[str, dict[str, str | int]] = {
     "published": {"head": "published"},
     "rewritten, tiled": {"head": "rewritten"},
-    "projected, 128 (default)": {"head": "projected"},
+    "projected, 128": {"head": "projected"},
     "projected, 64": {"head": "projected", "channels": 64},
     "projected, coarser partition": {"head": "projected", "partition": -1},
     "compact (28 x 28)": {"head": "compact"},

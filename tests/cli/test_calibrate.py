@@ -384,7 +384,7 @@ def test_a_latency_budget_takes_what_keeps_to_it(
     result = calibrate(*options, product="budget")
     assert result.exit_code == 0, result.output
     said = " ".join(result.stdout.split())
-    assert "Latency budget 60000 ms: protoad projected, 128 channels takes" in said
+    assert "Latency budget 60000 ms: protoad rewritten takes" in said
     assert "set runtime to it" in said
 
 
