@@ -229,8 +229,8 @@ def calibrate(
     head: Annotated[
         Head | None,
         typer.Option(
-            help="rewritten (default), published: the paper's function, to the digit; projected: on "
-            "the directions that matter, twice as fast and nearly as good; compact: another one, "
+            help="rewritten (default), published: the paper's function, to the digit; projected: "
+            "on the directions that matter, twice as fast and nearly as good; compact: another one, "
             "coarser and fastest. See --latency-budget.",
             show_default=False,
             rich_help_panel=PROTOAD,
