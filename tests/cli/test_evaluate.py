@@ -118,8 +118,8 @@ def test_newer_schema(invoke: Invoke, dataset: Path, state: Path) -> None:
     """A manifest of a newer schema is refused with the versions and what to do."""
     path = ProductStore(state / "products").open("flange").path / MANIFEST
     content = json.loads(path.read_text())
-    path.write_text(json.dumps({**content, "schema_version": 3}))
+    path.write_text(json.dumps({**content, "schema_version": 4}))
     result = invoke(*evaluate_arguments(dataset))
     assert result.exit_code == 1
-    assert "schema version 3" in result.stderr
+    assert "schema version 4" in result.stderr
     assert "update inspectd" in result.stderr

@@ -202,7 +202,7 @@ def test_a_revision_of_version_1_serves_too(invoke: Invoke, state: Path) -> None
     result = run(invoke, "--policy", "cost", "--cost-ratio", 50, "--prevalence", 0.02)
     assert result.exit_code == 0, result.output
     made = store.open("flange")
-    assert made.manifest.schema_version == 2
+    assert made.manifest.schema_version == 3
     assert made.threshold.pixel == bundle.threshold.pixel
     assert len(read_holdout(made).pictures) == len(rows)
 
