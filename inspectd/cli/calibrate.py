@@ -230,7 +230,7 @@ def calibrate(
         Head | None,
         typer.Option(
             help="rewritten (default), published: the paper's function, to the digit; projected: "
-            "on the main directions, twice as fast and nearly as good; compact: another one, "
+            "on the main directions, up to 1.7 times faster; compact: another one, "
             "coarser and fastest. See --latency-budget.",
             show_default=False,
             rich_help_panel=PROTOAD,
