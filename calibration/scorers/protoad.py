@@ -15,7 +15,8 @@ Two heads compute the paper's function:
   on k, so it divides after the maximum. About 4 times fewer multiplications.
 
 Two compare fewer channels, see `calibration.projected`: `projected` finds nearly the same as the
-paper's, in 1.1 to 1.7 times less time than `rewritten`; `compact` is another function, made after it for slow machines.
+paper's, 1.1 to 1.7 times faster than `rewritten`; `compact` is another function, made after it for
+slow machines.
 `coverage` adds to the clusters' means the patches that they cover worst.
 """
 
