@@ -23,7 +23,7 @@ from inspectd.simcam.rig import VARIABLE, DeviceSpec, Rig
 
 SERIAL = "A1"
 SIDES = {"width": 64, "height": 48}
-ENDS_S = 3.0
+ENDS_S = 10.0
 """Seconds that a killed child may take to vanish."""
 
 Event = Frame | Loss | Notice

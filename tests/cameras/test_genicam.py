@@ -26,12 +26,13 @@ from inspectd.core.errors import CameraError
 from inspectd.core.records import Frame, Loss, Reason
 from inspectd.simcam.rig import Rig
 
-from .conftest import Watch, number, part, rings
+from .conftest import ENDS_S, Watch, number, part, rings
 
 Watched = Callable[..., Watch]
 MakeSection = Callable[..., GenicamSection]
-NOTICED_S = 2.0
-BACK_S = 3.0
+NOTICED_S = 5.0
+BACK_S = 10.0
+"""Patience with a loaded machine; idle, it takes tenths of these."""
 LINE = {"trigger": "line", "trigger_counter": "Counter0"}
 
 
@@ -501,7 +502,9 @@ def test_a_short_endurance(watched: Watched, rig: Rig) -> None:
             watch.until("camera_lost", NOTICED_S)
         watch.until("camera_returned", BACK_S)
     take(rig, watch)
-    watch.rest(0.8)  # the last killed one is buried
+    deadline = monotonic() + ENDS_S
+    while len(psutil.Process().children()) > 1 and monotonic() < deadline:
+        watch.rest(0.2)  # until the last killed one is buried
     assert [part(event) for event in watch.parts] == [1, 2, 3, 4, 5, 6]
     watch.events.clear()
     assert rings() == 1
@@ -576,8 +579,8 @@ def test_a_camera_that_is_not_there_is_waited_for(
 ) -> None:
     """As long as configured; then the message names it and those that are."""
     started = monotonic()
-    text = refusal(section(serial="C3", open_timeout_s=1.0))
-    assert 1.0 <= monotonic() - started < 4.0
+    text = refusal(section(serial="C3", open_timeout_s=2.0))
+    assert 2.0 <= monotonic() - started < 10.0
     assert "C3 isn't there" in text
     assert "A1" in text
     assert "B2" in text
