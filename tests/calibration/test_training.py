@@ -259,3 +259,44 @@ def test_a_device_that_is_not_there_is_refused() -> None:
             device_named("cuda")
     with pytest.raises(ConfigError, match="no device is called 'tpu'"):
         device_named("tpu")
+
+
+def test_a_disk_that_is_full_costs_no_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkpoint that can't be written is told while it goes on, and in the remarks."""
+    monkeypatch.setattr(calibration.training, "CHECKPOINT_EVERY_S", 0)
+    folder = tmp_path / "kept"
+
+    class Blocked(Line):
+        def losses(self, step: int, rng: np.random.Generator) -> Mapping[str, torch.Tensor]:
+            folder.touch()  # a file where the folder should be
+            return super().losses(step, rng)
+
+    told = set()
+    course = Blocked()
+    material = replace(MATERIAL, folder=folder)
+    outcome = train(course, PLAN, material, 3, lambda stage, *_: told.add(stage))
+    assert outcome.steps == PLAN.steps
+    assert outcome.unwritten is not None
+    assert "training, no room for checkpoints (steps)" in told
+    assert any("checkpoints could not be written" in one for one in remarks_of(PLAN, outcome))
+    whole = Line()
+    assert learn(whole).unwritten is None
+    assert equal(weights(course), weights(whole))
+
+
+def test_what_ended_by_patience_ends_at_once_when_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interrupted between its end and the export: not one step more is learned."""
+    monkeypatch.setattr(calibration.training, "CHECKPOINT_EVERY_S", 0)
+    monkeypatch.setattr(calibration.training, "WRITING_SHARE", 1e9)
+    plan = Plan(epochs=100, steps_per_epoch=5, judged_every=5, patience=3)
+    material = replace(MATERIAL, folder=tmp_path / "kept")
+    first, second = Line(falling(after=2)), Line(falling(after=2))
+    wanted = learn(first, material, plan)
+    again = learn(second, replace(material, is_resumed=True), plan)
+    assert (again.end, again.steps, again.looks) == ("patience", 25, wanted.looks)
+    assert again.losses == wanted.losses
+    assert equal(weights(second), weights(first))
