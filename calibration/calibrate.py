@@ -217,7 +217,7 @@ def calibrate(
             runtime_name = runtime.name
         golden = choose_golden(holdout.scored, GOLDEN_EACH if scope.tiles is None else GOLDEN_TILED)
         worst = check_parity(graph, golden, folder, scope)
-        scores = holdout_scores(holdout)
+        scores = holdout_scores(holdout, fitted.highest)
         choice = choose(request.policy, scores)
         threshold = choice.threshold
         variants = make_variants(

@@ -95,6 +95,8 @@ class Fitted:
     remarks: tuple[str, ...] = ()
     """Sentences for people: what the training leaves open."""
 
+    highest: float | None = None
+    """No score can be above it; None: there is no such bound."""
 
 class Scorer(Protocol):
     """A scoring method."""

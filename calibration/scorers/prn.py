@@ -160,6 +160,7 @@ class PRNScorer:
             remarks=remarks_of(plan, outcome),
         )
 
+            highest=1.0,  # a mean of probabilities
     def _course(
         self,
         material: Material,
