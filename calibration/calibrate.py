@@ -49,7 +49,7 @@ from calibration.holdout import (
     score_holdout,
     simulated_beside,
 )
-from calibration.large import inputs_of, labelled_inputs_of, shrunk
+from calibration.large import inputs_of, labelled_inputs_of, regions_of, shrunk
 from calibration.material import (
     PreparedSamples,
     SimulatedSamples,
@@ -172,6 +172,7 @@ def calibrate(
         request=_digest(
             request,
             scorer,
+        regions=regions_of(train, scope),
             backbone,
             _framing_digest(preprocessing, counts, roi),
             (train_paths, seen, samples),

@@ -149,6 +149,8 @@ class ProtoAD:
             limit=self.max_patches or default_max_patches(sum(channels)),
             seed=seed,
             report=lambda done, total: report("extracting features", done, total),
+            regions=material.regions,
+            sigma=SIGMA,
         )
         facts = {"patches": f"{len(patches):,} of {sum(channels)} channels"}
         projection = self._projection(patches)

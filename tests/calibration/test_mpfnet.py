@@ -119,3 +119,26 @@ def test_what_cannot_be_meant_is_refused(
     """At once, with what would do."""
     with pytest.raises(ConfigError, match=message):
         scorer_named("mpfnet", **options)
+
+
+def test_only_what_is_inspected_is_learned(material: Material, backbone: Backbone) -> None:
+    """Rows outside of the region are neither drawn nor counted, nor do they set the scale."""
+    region = np.zeros((64, 160), np.uint8)
+    region[:, :8] = 255
+    plain = [np.tile(image, (1, 3, 1))[:, :160] for image in material.good]
+    soiled = [image.copy() for image in plain]
+    for image in soiled:
+        image[:, 110:] = 255
+    scorer = MPFNet(epochs=1, batch=32)
+    first, other = (
+        scorer.fit(
+            replace(material, good=good, regions=[region] * 12, holdout=()),
+            backbone,
+            0,
+            lambda *_: None,
+        )
+        for good in (plain, soiled)
+    )
+    assert first.facts["features"].startswith(f"{12 * 4 * 8} rows")
+    one, same = (torch.as_tensor(fitted.head.bias) for fitted in (first, other))
+    assert torch.equal(one, same)
