@@ -41,7 +41,7 @@ def remarks_of(plan: Plan, outcome: Outcome) -> tuple[str, ...]:
         remarks.append(
             f"The weights are the best of {len(outcome.looks)} by the hold-out parts that the "
             "threshold rests on. Those were not learned from, but their figures flatter a little: "
-            "what is promised with 95 % confidence is sure to about 90 %."
+            "a rate that is promised with 95 % confidence is sure to about 90 %."
         )
     if outcome.unwritten is not None:
         remarks.append(
