@@ -37,7 +37,7 @@ def facts_of(plan: Plan, outcome: Outcome, device: str) -> dict[str, str]:
 def remarks_of(plan: Plan, outcome: Outcome) -> tuple[str, ...]:
     """Sentences: by what the weights were chosen, and what a shortened training gave away."""
     remarks = []
-    if outcome.looks:
+    if len(outcome.looks) > 1:  # of one nothing is chosen
         remarks.append(
             f"The weights are the best of {len(outcome.looks)} by the hold-out parts that the "
             "threshold rests on. Those were not learned from, but their figures flatter a little: "
