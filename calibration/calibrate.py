@@ -49,10 +49,11 @@ from calibration.holdout import (
     score_holdout,
     simulated_beside,
 )
-from calibration.large import inputs_of, labelled_inputs_of, shrunk
+from calibration.large import inputs_of, labelled_inputs_of, regions_of, shrunk
 from calibration.material import (
     PreparedSamples,
     SimulatedSamples,
+    checked_mask,
     draw_seen,
     overlap_remark,
     seen_remark,
@@ -81,7 +82,7 @@ from inspectd.core.bundle import (
 )
 from inspectd.core.errors import ConfigError
 from inspectd.core.holdout import HoldoutScores, write_holdout
-from inspectd.core.images import image_size
+from inspectd.core.images import image_size, read_image
 from inspectd.core.paths import cache_dir
 from inspectd.core.preprocess import Preprocessing
 from inspectd.core.records import MaskArray, Threshold
@@ -155,6 +156,10 @@ def calibrate(
             "looks at them, or a form of the scorer by hand"
         )
     sizes = _source_sizes([*train_paths, *(sample.path for sample in found)], report)
+    for sample in found:
+        checked_mask(sample)
+        if scorer.is_trained:  # a damaged picture is better known now than after hours
+            read_image(sample.path)
     preprocessing = preprocessing_of(request.resize, request.crop, request.framing.tiles, sizes)
     counts, roi = framed(request.framing, preprocessing, sizes)
     scope = scope_of(counts, preprocessing, roi)
@@ -164,8 +169,10 @@ def calibrate(
     train = inputs_of(good, preprocessing.crop, scope, request.seed)
     basis = "simulated" if request.holdout is None else "real"
     pictures = _holdout_pictures(request, samples, preprocessing, scope)
+    device = device_named(request.device)
     material = Material(
         good=train,
+        regions=regions_of(train, scope),
         holdout=labelled_inputs_of(pictures, scope, request.seed),
         seen=labelled_inputs_of(PreparedSamples(seen, preprocessing), scope, request.seed),
         folder=request.checkpoints,
@@ -173,12 +180,13 @@ def calibrate(
             request,
             scorer,
             backbone,
+            device,
             _framing_digest(preprocessing, counts, roi),
             (train_paths, seen, samples),
         ),
         is_resumed=request.is_resumed,
         budget_s=request.budget_s,
-        device=device_named(request.device),
+        device=device,
     )
     _require_resumable(material)
     within: tuple[str, ...] = ()
@@ -217,7 +225,7 @@ def calibrate(
             runtime_name = runtime.name
         golden = choose_golden(holdout.scored, GOLDEN_EACH if scope.tiles is None else GOLDEN_TILED)
         worst = check_parity(graph, golden, folder, scope)
-        scores = holdout_scores(holdout)
+        scores = holdout_scores(holdout, fitted.highest)
         choice = choose(request.policy, scores)
         threshold = choice.threshold
         variants = make_variants(
@@ -251,7 +259,7 @@ def calibrate(
         remarks = (
             *choice.remarks,
             *within,
-            *overlap_remark(train_paths, samples),
+            *overlap_remark([*train_paths, *(one.path for one in seen)], samples),
             *seen_remark(scorer, seen),
             *scope_remarks(holdout.scored, scope, counts),
             *fitted.remarks,
@@ -371,22 +379,37 @@ def _digest(
     request: Request,
     scorer: Scorer,
     backbone: Backbone,
+    device: str,
     framing: str,
     pictures: tuple[list[Path], list[Sample], list[Sample]],
 ) -> str:
-    """Hash of all that decides what is learned: good pictures, defects shown, hold-out set."""
+    """Hash of all that decides what is learned: good pictures, defects shown, hold-out set.
+
+    The device too, as schedules and the last bits differ, and versions: another one may learn
+    otherwise, or another network.
+    """
     good, seen, holdout = pictures
     decisive = [
         scorer.name,
         scorer.options(),
         backbone.sha256,
         request.seed,
+        device,
+        tools(),
         framing,
         digest_of(good),
-        digest_of([sample.path for sample in seen]),
-        digest_of([sample.path for sample in holdout]),
+        *(_labelled_digest(samples) for samples in (seen, holdout)),
     ]
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
+
+def _labelled_digest(samples: Sequence[Sample]) -> list[list[str]]:
+    """Hashes of labelled pictures with their masks: a mask that was redrawn is another lesson."""
+    rows = [
+        [sample.label, *(digest_of([path]) for path in (sample.path, sample.mask) if path)]
+        for sample in samples
+    ]
+    return sorted(rows)
 
 
 def _source_sizes(paths: Sequence[Path], report: Report) -> list[tuple[int, int]]:

@@ -66,8 +66,9 @@ def read_checkpoint(folder: Path, request: str) -> Checkpoint:
         raise ConfigError(f"{path}: damaged ({error}); leave out --resume to begin anew") from error
     if found != request:
         raise ConfigError(
-            f"{path}: is of another request (other pictures, seed, backbone or options); repeat "
-            "the command that was interrupted, or leave out --resume to begin anew"
+            f"{path}: is of another request (other pictures, masks, seed, backbone, options, "
+            "device or version); repeat the command that was interrupted, or leave out --resume to "
+            "begin anew"
         )
     return Checkpoint(found, progress, tensors)
 

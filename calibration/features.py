@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
@@ -13,7 +14,9 @@ import torch
 from torch import nn
 
 from calibration.backbones import Backbone
-from inspectd.core.records import ImageArray
+from calibration.regions import Places, all_learned_places
+from inspectd.core.errors import ConfigError
+from inspectd.core.records import ImageArray, MaskArray
 
 BATCH = 4
 """Pictures per forward pass."""
@@ -34,6 +37,8 @@ def sample_patches(
     limit: int,
     seed: int,
     report: Callable[[int, int], None],
+    regions: Sequence[MaskArray] | None = None,
+    sigma: float = 0.0,
 ) -> npt.NDArray[np.float32]:
     """(N, C) patch features, at most `limit`, evenly many from each picture as far as that goes.
 
@@ -44,24 +49,32 @@ def sample_patches(
         limit: of N; where it binds, positions are drawn at random for each picture.
         seed: of that draw.
         report: called with (pictures done, pictures in all).
+        regions: of each picture, (H, W), non-zero where inspected; see `calibration.regions`.
+        sigma: of the map's smoothing, in pixels of the input; of account where there are regions.
     """
     rng = np.random.default_rng(seed)
     quota = max(1, limit // len(images))
     patches: npt.NDArray[np.float32] | None = None
+    places: Iterator[Places] = iter(())
     filled = done = 0
     for features in _batches(images, backbone.network, combine):
         for picture in features:  # (C, h, w)
             rows = picture.flatten(1).T.numpy()  # (h * w, C)
+            if patches is None:
+                grid = (int(picture.shape[1]), int(picture.shape[2]))
+                places = all_learned_places(regions, len(images), grid, sigma)
+                most = min(quota, len(rows)) * len(images)
+                patches = np.empty((most, rows.shape[1]), dtype=np.float32)
+            rows = rows[next(places)]
             if quota < len(rows):
                 rows = rows[np.sort(rng.choice(len(rows), quota, replace=False))]
-            if patches is None:
-                patches = np.empty((len(rows) * len(images), rows.shape[1]), dtype=np.float32)
             patches[filled : filled + len(rows)] = rows
             filled += len(rows)
             done += 1
         report(done, len(images))
     if patches is None:
         raise AssertionError("no pictures; `find_good` refuses an empty folder")
+    patches = patches[:filled]  # fewer where of some pictures little is inspected
     if limit < len(patches):  # more pictures than patches wanted: one each was one too many
         return patches[np.sort(rng.choice(len(patches), limit, replace=False))]
     return patches
@@ -93,9 +106,21 @@ def cached_maps(
 
 
 def half_array(shape: tuple[int, ...]) -> HalfArray:
-    """An uninitialised float16 array, in memory or, where it is large, in a nameless file."""
-    if 2 * math.prod(shape) <= MEMORY:
+    """An uninitialised float16 array, in memory or, where it is large, in a nameless file.
+
+    Raises:
+        ConfigError: there is no room for the file; found out later it would end the process.
+    """
+    size = 2 * math.prod(shape)
+    if size <= MEMORY:
         return np.empty(shape, np.float16)
+    folder = tempfile.gettempdir()
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise ConfigError(
+            f"{folder}: no room for {size / 1e9:.1f} GB of features, {free / 1e9:.1f} GB are free; "
+            "make some, set TMPDIR to another folder, or learn from fewer or smaller pictures"
+        )
     with tempfile.TemporaryFile() as file:
         return np.memmap(file, np.float16, "w+", shape=shape)
 

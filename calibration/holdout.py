@@ -105,13 +105,15 @@ def score_holdout(
     return Holdout(tuple(scored), basis, scope)
 
 
-def holdout_scores(holdout: Holdout) -> HoldoutScores:
+def holdout_scores(holdout: Holdout, highest: float | None = None) -> HoldoutScores:
     """What a threshold is chosen on, now and later, without pictures and maps.
 
-    Where a defect has a least area a peak is a level too: what is smaller never is marked.
+    `highest` as `Fitted` has it. Where a defect has a least area a peak is a level too: what is
+    smaller never is marked.
     """
     pixel = pixel_f1_threshold(*maps_and_masks(holdout.scored), kept_roi(holdout.scope))
-    return _scores(holdout.scored, holdout.basis, holdout.scope, pixel)
+    found = _scores(holdout.scored, holdout.basis, holdout.scope, pixel)
+    return found.model_copy(update={"highest": highest})
 
 
 def simulated_beside(

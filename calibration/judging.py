@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from calibration.metrics import auroc, pixel_average_precision
+from calibration.metrics import auroc, has_defective_pixel, pixel_average_precision
 from calibration.scorers import Labelled
 from inspectd.core.records import MapArray, MaskArray
+
+Values = TypeVar("Values", MapArray, MaskArray)
 
 STRIDE = 2
 """Of the pixels that count, in each direction: the figure is compared with itself only."""
@@ -27,6 +30,8 @@ class Judged:
     """(N,) of the model's input size, 255 where defective; None where it isn't known."""
     top_pixels: int = 1
     """A picture's score is the mean of so many highest pixels."""
+    regions: tuple[MaskArray | None, ...] = ()
+    """(N,) as the masks, non-zero where a picture is inspected; empty or None: everywhere."""
 
     @property
     def is_useful(self) -> bool:
@@ -34,31 +39,49 @@ class Judged:
         return bool(self.labels.any()) and not self.labels.all()
 
     def figures(self, maps: Iterable[MapArray]) -> Mapping[str, float]:
-        """Image AUROC and, where defects have masks, pixel AP of (H, W) maps, in order."""
+        """Image AUROC and, where defects have masks, pixel AP of (H, W) maps, in order.
+
+        Only pixels that are inspected count.
+        """
         peaks, thin = [], []
-        for one in maps:
-            highest = np.partition(one, -self.top_pixels, axis=None)[-self.top_pixels :]
-            peaks.append(float(highest.mean()))
-            thin.append(one[::STRIDE, ::STRIDE])
+        for index, one in enumerate(maps):
+            peaks.append(self._peak(self._inside(index, one)))
+            thin.append(self._thin(index, one))
         found = {"image AUROC": auroc(np.array(peaks), self.labels)}
         known = [index for index, mask in enumerate(self.masks) if mask is not None]
-        if any(self.labels[index] for index in known):
-            masks = [self._mask(index) for index in known]
+        masks = [self._mask(index) for index in known]
+        if has_defective_pixel(masks):
             found["pixel AP"] = pixel_average_precision([thin[index] for index in known], masks)
         return found
 
+    def _peak(self, inside: MapArray) -> float:
+        count = min(self.top_pixels, inside.size)
+        return float(np.partition(inside, -count, axis=None)[-count:].mean())
+
+    def _inside(self, index: int, values: Values) -> Values:
+        """(M,) of an (H, W) array: what is inspected of that picture."""
+        region = self.regions[index] if self.regions else None
+        return values.ravel() if region is None else values[region > 0]
+
+    def _thin(self, index: int, values: Values) -> Values:
+        """(M,) of every `STRIDE`-th row and column."""
+        region = self.regions[index] if self.regions else None
+        few = values[::STRIDE, ::STRIDE]
+        return few.ravel() if region is None else few[region[::STRIDE, ::STRIDE] > 0]
+
     def _mask(self, index: int) -> MaskArray | None:
         mask = self.masks[index]
-        return mask[::STRIDE, ::STRIDE] if mask is not None and self.labels[index] else None
+        return self._thin(index, mask) if mask is not None and self.labels[index] else None
 
 
 def judged(holdout: Sequence[Labelled], top_pixels: int = 1) -> Judged:
     """Labels and masks of the hold-out set; `top_pixels` as `Fitted` has it."""
-    labels, masks = [], []
+    labels, masks, regions = [], [], []
     for one in holdout:
         labels.append(one.is_defect)
         masks.append(one.mask)
-    return Judged(np.array(labels, np.bool_), tuple(masks), top_pixels)
+        regions.append(one.region)
+    return Judged(np.array(labels, np.bool_), tuple(masks), top_pixels, tuple(regions))
 
 
 def smoothed(patches: MapArray, size: tuple[int, int], sigma: float) -> MapArray:

@@ -9,6 +9,7 @@ figures of such pictures are therefore of blocks.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TypeVar, overload
 
 import cv2
@@ -63,15 +64,27 @@ def inputs_of(
     return TrainingTiles.of(pictures, windows(size, scope.tiles, scope.roi), seed)
 
 
+def regions_of(inputs: Sequence[ImageArray], scope: Scope) -> Sequence[MaskArray] | None:
+    """Of each of `inputs_of` where it is inspected, (H, W); None: everywhere."""
+    roi = scope.roi
+    if roi is None:
+        return None
+    if isinstance(inputs, TrainingTiles):
+        return Lazily(len(inputs), lambda at: roi[inputs.places[at][1]])
+    return Lazily(len(inputs), lambda _: roi)
+
+
 def labelled_inputs_of(pictures: Sequence[Labelled], scope: Scope, seed: int) -> Sequence[Labelled]:
     """What trainings are stopped by and taught: labelled pictures, or one tile of each.
 
     Of a defective picture the tile with most of the defect; of others one at random. The defect of
     a picture without a mask may lie elsewhere: such a tile only blurs the figure.
     """
-    if scope.tiles is None:
-        return pictures
     size, roi = scope.tiles, scope.roi
+    if size is None:
+        if roi is None:
+            return pictures
+        return Lazily(len(pictures), lambda at: replace(pictures[at], region=roi))
     return Lazily(len(pictures), lambda at: _tile_of(pictures[at], size, roi, (seed, at)))
 
 
@@ -89,6 +102,7 @@ def _tile_of(
         one.label,
         np.ascontiguousarray(one.image[chosen]),
         None if mask is None else np.ascontiguousarray(mask[chosen]),
+        None if roi is None else np.ascontiguousarray(roi[chosen]),
     )
 
 

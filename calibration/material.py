@@ -17,8 +17,10 @@ from calibration.dataset import PreparedImages, Sample, read_mask
 from calibration.lazy import Lazily
 from calibration.placing import place_defect
 from calibration.scorers import Labelled, Scorer
+from inspectd.core.errors import DatasetError
 from inspectd.core.files import sha256_of
 from inspectd.core.holdout import GOOD
+from inspectd.core.images import image_size
 from inspectd.core.preprocess import Preprocessing, prepare_mask
 from inspectd.core.records import ImageArray, MaskArray
 from inspectd.core.scope import Scope
@@ -89,7 +91,26 @@ def prepared_mask(sample: Sample, preprocessing: Preprocessing) -> MaskArray | N
     """(H, W), 255 where defective; zeros for a good part; None where no mask was drawn."""
     if not sample.is_defect:
         return np.zeros(preprocessing.crop, dtype=np.uint8)
-    return None if sample.mask is None else prepare_mask(read_mask(sample.mask), preprocessing)
+    mask = checked_mask(sample)
+    return None if mask is None else prepare_mask(mask, preprocessing)
+
+
+def checked_mask(sample: Sample) -> MaskArray | None:
+    """(H, W) of the source picture, 255 where defective; None where no mask was drawn.
+
+    Raises:
+        DatasetError: it is of another size than its picture.
+        ImageError: one of both can't be read.
+    """
+    if sample.mask is None:
+        return None
+    mask, size = read_mask(sample.mask), image_size(sample.path)
+    if mask.shape != size:
+        raise DatasetError(
+            f"{sample.mask}: the mask is {mask.shape[0]} x {mask.shape[1]} (H x W), its picture "
+            f"{sample.path} is {size[0]} x {size[1]}; draw it at the picture's size"
+        )
+    return mask
 
 
 def draw_seen(

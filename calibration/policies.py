@@ -7,7 +7,7 @@ one, by `max-overkill`: from it on a part fails, and between both a person decid
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -40,6 +40,8 @@ OPTIONS: Mapping[str, tuple[float, float, str]] = {
 """Each limit's bounds (both excluded, but the last one's) and meaning."""
 GOOD_ONLY = ("max-overkill", "sigma")
 """Policies that need no defect."""
+_SIMULATED = "The defects are simulated: of real ones this promises nothing."
+"""Beside a promise that rests on them, wherever it is repeated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ def choose(policy: PolicyPart, holdout: HoldoutScores) -> Choice:
     check(policy)
     scores, is_defect = holdout.scores, holdout.is_defect
     cut = POLICIES[policy.name].cut(scores, is_defect, policy.limits)
+    _require_reachable(cut.value, policy.name, holdout)
     band, said = _band(policy, cut, scores, is_defect)
     threshold = record_threshold(
         cut.value,
@@ -85,6 +88,8 @@ def choose(policy: PolicyPart, holdout: HoldoutScores) -> Choice:
         pixel=holdout.pixel_f1 if holdout.pixel_f1 is not None else _pixel(policy, holdout),
         review_below=band,
     )
+    if holdout.basis == "simulated" and policy.name not in GOOD_ONLY:
+        cut = replace(cut, promise=f"{cut.promise} {_SIMULATED}")
     promise = " ".join((cut.promise, *said[:1]))
     remarks = (cut.promise, *said, *cut.warnings, *describe(threshold))
     return Choice(threshold, policy.model_copy(update={"promise": promise}), remarks)
@@ -133,6 +138,24 @@ def require_support(policy: PolicyPart, n_good: int, n_defect: int) -> None:
         allowed_events(limits["max_escape_rate"], n_defect, "escape", "defect")
     if "max_overkill_rate" in limits:
         allowed_events(limits["max_overkill_rate"], n_good, "overkill", "good part")
+
+
+def _require_reachable(cut: float, policy: str, holdout: HoldoutScores) -> None:
+    """Refuses a cut that no part can reach: it would pass everything.
+
+    A tail fitted to probabilities may go on above 1; so may the cut above the highest good part.
+
+    Raises:
+        DatasetError: it is above the highest score there can be.
+    """
+    if holdout.highest is None or cut <= holdout.highest:
+        return
+    raise DatasetError(
+        f"policy {policy} puts the threshold at {cut:.6g}, but this scorer's scores end at "
+        f"{holdout.highest:g}: no part would ever fail. See whether the highest good parts of the "
+        "hold-out set are good; add good parts, allow a higher rate, or choose a policy that "
+        "weighs defects (f1, max-escapes)"
+    )
 
 
 def _band(

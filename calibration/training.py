@@ -46,6 +46,7 @@ MEASURED_STEPS = 3
 LOSS_ROWS = 200
 """Points of the loss curve, about, if the plan is done in full."""
 STAGE = "training (steps)"
+UNKEPT = "training, no room for checkpoints (steps)"
 
 End = Literal["planned", "patience", "budget"]
 """What ended a training."""
@@ -114,6 +115,8 @@ class Outcome:
     """(steps done, mean of each part of the loss since the row before)."""
     resumed_at: int | None = None
     """Steps that were done before the interruption."""
+    unwritten: str | None = None
+    """Why the last checkpoint could not be written; None: it could."""
 
 
 @dataclass(slots=True)
@@ -247,6 +250,7 @@ def train(
         best_step=run.best_step if run.looks else run.step,
         losses=tuple(run.losses),
         resumed_at=resumed_at,
+        unwritten=loop.unwritten,
     )
 
 
@@ -268,13 +272,15 @@ class _Loop:
     """On the clock: when the last checkpoint was done."""
     writing_s: float = 0.0
     """Seconds that it took."""
+    unwritten: str | None = None
+    """Why the last checkpoint could not be written."""
 
     def go(self) -> End:
         """Steps until the plan, the patience or the budget ends it."""
         run, plan = self.run, self.plan
         first, started = run.step, self.clock()
         self.written_s = started
-        is_over = run.step >= plan.steps
+        is_over = run.step >= plan.steps or run.looks_since_best >= plan.patience
         while not is_over:
             run.learn(self.seed)
             if run.step % max(1, plan.steps // LOSS_ROWS) == 0:
@@ -285,7 +291,8 @@ class _Loop:
             is_over = is_over or run.looks_since_best >= plan.patience
             run.spent_s = self.clock() - self.began
             planned = self._steps(first, started)
-            self.report(STAGE, run.step, run.step if is_over else max(run.step + 1, planned))
+            stage = STAGE if self.unwritten is None else UNKEPT
+            self.report(stage, run.step, run.step if is_over else max(run.step + 1, planned))
             self._keep()
         run.note_losses()
         if run.step >= plan.steps:
@@ -312,7 +319,12 @@ class _Loop:
         began = self.clock()
         if self.material.folder is None or began - self.written_s < wait:
             return
-        write_checkpoint(self.material.folder, self.run.checkpoint(self.material.request))
+        try:
+            write_checkpoint(self.material.folder, self.run.checkpoint(self.material.request))
+        except OSError as error:  # a full disk, say: hours of training are worth more than this
+            self.unwritten = str(error)
+        else:
+            self.unwritten = None
         self.written_s = self.clock()
         self.writing_s = self.written_s - began
 

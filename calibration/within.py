@@ -79,7 +79,7 @@ def _trials(
     image = setting.pictures[0].image
     with open_runtime(graph, setting.runtime, setting.threads) as runtime:
         holdout = score_holdout(setting.pictures, setting.basis, scope, runtime, report)
-        threshold = choose(setting.policy, holdout_scores(holdout)).threshold
+        threshold = choose(setting.policy, holdout_scores(holdout, fitted.highest)).threshold
         name = runtime.name.partition("-")[0]
         yield Trial(what, name, latency_ms(runtime, image, scope), threshold.f1)
     made = _int8(graph, holdout, threshold.image, setting, report)

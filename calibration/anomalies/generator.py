@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from calibration.anomalies.areas import foreground, target_area
 from calibration.anomalies.augment import as_grey, augment_colours, is_grey, moved, shuffled
@@ -60,6 +61,8 @@ class AnomalyGenerator:
     """Not negative."""
     style: Style = TRAINING
     """How large and plain the defects are."""
+    regions: Sequence[MaskArray] | None = None
+    """Of each good picture, (H, W), non-zero where a defect may lie; None: everywhere."""
 
     def __post_init__(self) -> None:
         if not len(self.good):
@@ -92,7 +95,7 @@ class AnomalyGenerator:
                 "masks, or leave this kind out"
             )
         image = self.good[good]
-        part, style = foreground(image), self.style
+        part, style = self._part(good, image), self.style
         sizes = style.extended_area if kind is Kind.EXTENDED else style.area
         for _ in range(ATTEMPTS):
             area, place = target_area(part, sizes, rng)
@@ -107,6 +110,14 @@ class AnomalyGenerator:
             if visible >= max(LEAST_PIXELS, LEAST_SHARE * cv2.countNonZero(region)):
                 return SimulatedDefect(changed, mask, kind, good)
         return SimulatedDefect(*spot(image, place), kind, good, is_fallback=True)
+
+    def _part(self, good: int, image: ImageArray) -> npt.NDArray[np.bool_]:
+        """(H, W): where the part is and a defect may lie; where that is nowhere, what may."""
+        part = foreground(image)
+        if self.regions is None:
+            return part
+        region = self.regions[good] > 0
+        return part & region if (part & region).any() else region
 
     def _blended(
         self,

@@ -54,6 +54,8 @@ class SeenDefect:
     """(H, W), non-zero where defective."""
     name: str = ""
     """For messages."""
+    region: MaskArray | None = None
+    """(H, W), non-zero where it is inspected; None: everywhere."""
 
     def __post_init__(self) -> None:
         if self.image.shape[:2] != self.mask.shape:

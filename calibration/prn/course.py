@@ -11,13 +11,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.nn import functional
 
 from calibration.averaging import Averaged
 from calibration.features import HalfArray
 from calibration.judging import judged
-from calibration.prn.examples import Anomalies, Frozen
+from calibration.prn.examples import Anomalies, Frozen, Shown
 from calibration.prn.losses import LAMBDA, focal_loss, smooth_loss
 from calibration.prn.network import PRN, residuals_of
 from calibration.prototypes import Prototypes
@@ -60,15 +61,33 @@ class PRNCourse:
         normal = self._anomalies.shares.normal
         chosen = rng.integers(len(self._normal[0]), size=normal)
         with torch.autocast(device, torch.bfloat16, enabled=is_mixed(device)):
-            anomalous = self._frozen.stages([image for image, _ in shown])
+            anomalous = self._frozen.stages([one.image for one in shown])
             stages = [
                 torch.cat([torch.from_numpy(known[chosen]).to(device).float(), found.float()])
                 for known, found in zip(self._normal, anomalous, strict=True)
             ]
             logits = self.model(stages, residuals_of(self.prototypes, stages))
-        mask = _mask(normal, [mask for _, mask in shown]).to(device)
+        mask = _mask(normal, [one.mask for one in shown]).to(device)
         logits = _full(logits, mask.shape[-2:])
-        return {"smooth L1": smooth_loss(logits, mask), "focal": LAMBDA * focal_loss(logits, mask)}
+        counted = self._counted(chosen, shown)
+        return {
+            "smooth L1": smooth_loss(logits, mask, counted),
+            "focal": LAMBDA * focal_loss(logits, mask, counted),
+        }
+
+    def _counted(
+        self, chosen: npt.NDArray[np.int64], shown: Sequence[Shown]
+    ) -> torch.Tensor | None:
+        """(B, 1, H, W) float32, 1 where a picture of the batch is inspected; None: everywhere."""
+        regions = self._anomalies.generator.regions
+        if regions is None:
+            return None
+        inside = [regions[index] for index in chosen] + [one.region for one in shown]
+        known = [one for one in inside if one is not None]
+        if len(known) < len(inside):
+            raise AssertionError("where good pictures have a region, seen defects have one, too")
+        found = torch.from_numpy(np.stack(known) > 0).float()[:, None]
+        return found.to(self._frozen.device)
 
     def judge(self) -> Mapping[str, float]:
         """Image AUROC and pixel AP of the averages."""

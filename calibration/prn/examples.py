@@ -50,6 +50,18 @@ class Shares:
 
 
 @dataclass(frozen=True, slots=True)
+class Shown:
+    """One anomaly of a batch."""
+
+    image: ImageArray
+    """(H, W, 3) RGB."""
+    mask: MaskArray
+    """(H, W), 255 where defective."""
+    region: MaskArray | None
+    """(H, W), non-zero where the picture is inspected; None: everywhere."""
+
+
+@dataclass(frozen=True, slots=True)
 class Anomalies:
     """Where the anomalous half of a batch comes from."""
 
@@ -60,22 +72,21 @@ class Anomalies:
     shares: Shares
     """Of a batch."""
 
-    def draw(self, step: int, rng: np.random.Generator) -> list[tuple[ImageArray, MaskArray]]:
-        """Pictures and masks of batch `step`."""
+    def draw(self, step: int, rng: np.random.Generator) -> list[Shown]:
+        """The anomalies of batch `step`."""
         first = step * self.shares.batch
         count = self.shares.extended + self.shares.simulated
         return [self._one(first + place, place, rng) for place in range(count)]
 
-    def _one(
-        self, index: int, place: int, rng: np.random.Generator
-    ) -> tuple[ImageArray, MaskArray]:
+    def _one(self, index: int, place: int, rng: np.random.Generator) -> Shown:
         kind = self.kind_of(index, place)
         seen = self.generator.seen
         if kind is Kind.EXTENDED and rng.random() < self.shares.unchanged:
             defect = seen[int(rng.integers(len(seen)))]
-            return defect.image, defect.mask
+            return Shown(defect.image, defect.mask, defect.region)
         sample = self.generator.sample(index, kind)
-        return sample.image, sample.mask
+        regions = self.generator.regions
+        return Shown(sample.image, sample.mask, None if regions is None else regions[sample.good])
 
     def kind_of(self, index: int, place: int) -> Kind:
         """The kind at a place of a batch, where `index` counts on over all batches."""
@@ -106,12 +117,15 @@ class Frozen:
 
 
 def seen_defects(seen: Sequence[Labelled]) -> list[SeenDefect]:
-    """Those whose mask marks something within the model's input."""
-    return [
-        SeenDefect(one.image, one.mask, one.name)
-        for one in seen
-        if one.mask is not None and one.mask.any()
-    ]
+    """Those whose mask marks something within the model's input, and where it is inspected."""
+    found = []
+    for one in seen:
+        mask, region = one.mask, one.region
+        if mask is not None and region is not None:
+            mask = np.where(region > 0, mask, 0).astype(np.uint8)
+        if mask is not None and mask.any():
+            found.append(SeenDefect(one.image, mask, one.name, region))
+    return found
 
 
 def kinds_named(text: str) -> tuple[Kind, ...]:

@@ -24,13 +24,26 @@ def total_loss(logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return smooth_loss(logits, mask) + LAMBDA * focal_loss(logits, mask)
 
 
-def smooth_loss(logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Smooth L1 (Girshick, 2015) of the probabilities, mean over all pixels."""
-    return functional.smooth_l1_loss(torch.sigmoid(logits), mask)
+def smooth_loss(
+    logits: torch.Tensor, mask: torch.Tensor, counted: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Smooth L1 (Girshick, 2015) of the probabilities, mean over all pixels that count.
+
+    `counted` is (B, 1, H, W), 1 where a pixel counts and else 0; None: they all do.
+    """
+    losses = functional.smooth_l1_loss(torch.sigmoid(logits), mask, reduction="none")
+    return _mean(losses, counted)
 
 
-def focal_loss(logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """-alpha_t (1 - p_t)^gamma log p_t (Lin et al., 2017, equation 5), mean over all pixels."""
+def focal_loss(
+    logits: torch.Tensor, mask: torch.Tensor, counted: torch.Tensor | None = None
+) -> torch.Tensor:
+    """-alpha_t (1 - p_t)^gamma log p_t (Lin et al., 2017, equation 5), mean as `smooth_loss`'s."""
     signed = torch.where(mask > 0.5, logits, -logits)  # the logit of the true class
     share = torch.where(mask > 0.5, ALPHA, 1 - ALPHA)
-    return (share * torch.sigmoid(-signed) ** GAMMA * -functional.logsigmoid(signed)).mean()
+    losses = share * torch.sigmoid(-signed) ** GAMMA * -functional.logsigmoid(signed)
+    return _mean(losses, counted)
+
+
+def _mean(losses: torch.Tensor, counted: torch.Tensor | None) -> torch.Tensor:
+    return losses.mean() if counted is None else (losses * counted).sum() / counted.sum()

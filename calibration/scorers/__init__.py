@@ -37,6 +37,8 @@ class Labelled:
     """(H, W, 3) uint8 RGB of the model's input size."""
     mask: MaskArray | None
     """(H, W), 255 where defective; zeros for a good part; None where it isn't known."""
+    region: MaskArray | None = None
+    """(H, W), non-zero where it is inspected; None: everywhere."""
 
     @property
     def is_defect(self) -> bool:
@@ -50,6 +52,9 @@ class Material:
 
     good: Sequence[ImageArray]
     """Good pictures, each (H, W, 3) uint8 RGB of the model's input size."""
+    regions: Sequence[MaskArray] | None = None
+    """Of each good picture, (H, W), non-zero where it is inspected; None: everywhere. What lies
+    outside is not to be learned, as far as the method allows."""
     holdout: Sequence[Labelled] = ()
     """To stop by, never to learn from; none of `seen` is among them. May be empty."""
     seen: Sequence[Labelled] = ()
@@ -90,6 +95,8 @@ class Fitted:
     """Of the Gaussian that smooths the map, in pixels of the model's input; 0: none."""
     top_pixels: int = 1
     """The image score is the mean of so many highest pixels of the smoothed map."""
+    highest: float | None = None
+    """No score can be above it; None: there is no such bound."""
     curves: tuple[Curve, ...] = ()
     """Of the training, for the report."""
     remarks: tuple[str, ...] = ()

@@ -21,11 +21,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from time import monotonic
 
 import torch
 
-from calibration.anomalies import AnomalyGenerator, Kind
+from calibration.anomalies import AnomalyGenerator, FolderTextures, Kind, ProceduralTextures
 from calibration.averaging import Averaged
 from calibration.backbones import Backbone, Network
 from calibration.features import HalfArray, cached_maps
@@ -81,6 +82,8 @@ class PRNScorer:
     """Of anomalies that are taught (table 5)."""
     unchanged: float = 0.5
     """Share of the extended anomalies that are seen defects as they are; the paper's is 0."""
+    textures: str = ""
+    """Folder of pictures for heterologous anomalies, such as DTD; empty: drawn by procedure."""
     seen_limit: int = SEEN
     """Real defects that are learned from."""
     batch: int = AUTOMATIC
@@ -135,6 +138,7 @@ class PRNScorer:
         Raises:
             ConfigError: only extended anomalies are asked for and no defect was seen; or see
                 `calibration.training.train`.
+            DatasetError, ImageError: the folder of textures can't serve.
         """
         started = monotonic()
         anomalies = self._anomalies(material, seed)
@@ -156,6 +160,7 @@ class PRNScorer:
             facts,
             sigma=0.0,
             top_pixels=course.top_pixels,
+            highest=1.0,  # a mean of probabilities
             curves=curves_of(plan, outcome),
             remarks=remarks_of(plan, outcome),
         )
@@ -210,7 +215,9 @@ class PRNScorer:
             )
         good = list(material.good)  # read for every anomaly: kept in memory
         shares = Shares(self.schedule(material.device).batch, self.unchanged)
-        return Anomalies(AnomalyGenerator(good, seen, seed=seed), kinds, shares)
+        textures = FolderTextures(Path(self.textures)) if self.textures else ProceduralTextures()
+        generator = AnomalyGenerator(good, seen, textures, seed, regions=material.regions)
+        return Anomalies(generator, kinds, shares)
 
     def _prototypes(self, features: list[HalfArray], seed: int, report: Report) -> list[Prototypes]:
         """At each scale; none where the modules do without."""

@@ -59,6 +59,10 @@ CHANNELS = 128
 """Directions that projected and compact heads keep: about 98 % of what good patches are made of."""
 COMPACT_COVERAGE = 2_000
 AUTOMATIC = -1
+SIGMA = 4.0
+"""Section 4.2."""
+HIGHEST = 2.0
+"""Of a score: one minus a cosine."""
 TILE = 256
 """Prototypes per tile of the rewritten head: 256 maps of 56 x 56 float32 are 3 MiB."""
 
@@ -145,6 +149,8 @@ class ProtoAD:
             limit=self.max_patches or default_max_patches(sum(channels)),
             seed=seed,
             report=lambda done, total: report("extracting features", done, total),
+            regions=material.regions,
+            sigma=SIGMA,
         )
         facts = {"patches": f"{len(patches):,} of {sum(channels)} channels"}
         projection = self._projection(patches)
@@ -154,7 +160,9 @@ class ProtoAD:
         prototypes = self._prototypes(patches, seed, report, facts)
         facts["head"] = self.head
         facts["fitted in"] = f"{monotonic() - started:.0f} s"
-        return Fitted(self._head(prototypes, channels, projection), facts)
+        return Fitted(
+            self._head(prototypes, channels, projection), facts, sigma=SIGMA, highest=HIGHEST
+        )
 
     def _projection(self, patches: Floats) -> Projection | None:
         """None for the heads that compare all channels."""

@@ -128,6 +128,17 @@ PRNKinds = Annotated[
         rich_help_panel=PRN,
     ),
 ]
+PRNTextures = Annotated[
+    Path | None,
+    typer.Option(
+        "--textures",
+        metavar="DIR",
+        help="Pictures of textures, such as DTD, for heterologous anomalies (default: drawn by "
+        "procedure).",
+        show_default=False,
+        rich_help_panel=PRN,
+    ),
+]
 PRNUnchanged = Annotated[
     float | None,
     typer.Option(

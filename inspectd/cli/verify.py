@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,13 +37,18 @@ from inspectd.core.errors import ParityError
 if TYPE_CHECKING:
     from inspectd.core.bundle import Bundle
     from inspectd.core.contracts import Runtime
+    from inspectd.core.records import ImageArray
+    from inspectd.core.scope import Scope
     from inspectd.pipeline.parity import Pair, Parity
 
 EXAMPLES = (
     "inspectd verify --product bottle --runtime tensorrt-fp16 --images bottle/holdout",
     "inspectd verify --product bottle --runtime openvino-bf16 --json parity.json",
+    "inspectd verify --product bottle --runtime openvino --batch 4 --images bottle/holdout",
 )
 REFERENCE = "onnxruntime"
+MOST_AT_ONCE = 64
+"""Inputs of one inference, at most; an engine takes as many as it was built for."""
 LISTED = 20
 """Parts with another verdict that the table names."""
 
@@ -59,6 +68,16 @@ def verify(
     revision: RevisionOption = None,
     runtime: RuntimeOption = RuntimeName.AUTO,
     images: HoldoutOption = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=64,
+            help="Compare in every batch size up to this one, too: the configuration's [batching] "
+            "max_batch (default: 1; of TensorRT what the engine takes).",
+            show_default=False,
+        ),
+    ] = None,
     threads: Threads = 0,
     state_dir: StateDir = None,
     json_file: JsonFile = None,
@@ -74,7 +93,8 @@ def verify(
     require_writable(json_file)
     bundle = open_store(state_dir).open(product, revision)
     note(f"{product} {bundle.manifest.revision}: all {len(bundle.manifest.files)} files are whole")
-    with open_runtime(bundle.graph, runtime.value, threads) as opened:
+    most = batch or (MOST_AT_ONCE if runtime.value.startswith("tensorrt") else 1)
+    with open_runtime(bundle.graph, runtime.value, threads, most) as opened:
         parity = compared(bundle, opened, images, threads)
         name = opened.name
     write_json(json_file, {"runtime": name, **parity.as_json()})
@@ -82,23 +102,26 @@ def verify(
 
 
 def compared(bundle: Bundle, runtime: Runtime, images: Path | None, threads: int) -> Parity:
-    """Scores golden and hold-out pictures on an entered runtime and judges them."""
-    from inspectd.pipeline.parity import Bounds, Pair, judge
-    from inspectd.pipeline.score import examine
+    """Scores golden and hold-out pictures on an entered runtime and judges them.
 
-    manifest, scope = bundle.manifest, bundle.scope()
+    Where the runtime was opened for batches, in every batch size: of each picture what speaks most
+    against the runtime counts.
+    """
+    from inspectd.pipeline.parity import Bounds, Pair, judge
+
+    manifest = bundle.manifest
     with interruptible() as check, stages() as progress:
 
         def report(stage: str, done: int, total: int) -> None:
             check()
             progress(stage, done, total)
 
-        pairs = []
-        for index, (golden, image) in enumerate(bundle.golden_images()):
-            score = examine(runtime, image, scope).score
-            is_defect = golden.label != "good"
-            pairs.append(Pair(golden.file, is_defect, golden.score, score, is_golden=True))
-            report("comparing golden pictures", index + 1, len(manifest.golden))
+        expected = (
+            (image, Pair(golden.file, golden.label != "good", golden.score, nan, is_golden=True))
+            for golden, image in bundle.golden_images()
+        )
+        done = (report, "comparing golden pictures", len(manifest.golden))
+        pairs = _scored(runtime, expected, bundle, *done)
         if images is not None:
             pairs += _holdout(bundle, runtime, images, threads, report)
     bounds = Bounds.of(manifest.golden_tolerance, runtime.rounding)
@@ -143,18 +166,58 @@ def _holdout(
     from inspectd.runtimes import open_runtime
 
     samples, scope = find_labelled(images), bundle.scope()
-    pairs = []
-    with open_runtime(bundle.graph, REFERENCE, threads) as reference:
-        for index, sample in enumerate(samples):
+
+    def expected(reference: Runtime) -> Iterator[tuple[ImageArray, Pair]]:
+        for sample in samples:
             try:
                 image = prepare(read_image(sample.path), bundle.manifest.preprocessing)
             except ImageSizeError as error:
                 raise DatasetError(f"{sample.path}: {error}") from error
-            expected = examine(reference, image, scope).score
-            score = examine(runtime, image, scope).score
-            pairs.append(Pair(sample.name, sample.is_defect, expected, score))
-            report("comparing the hold-out set", index + 1, len(samples))
+            score = examine(reference, image, scope).score
+            yield image, Pair(sample.name, sample.is_defect, score, nan)
+
+    with open_runtime(bundle.graph, REFERENCE, threads) as reference:
+        done = (report, "comparing the hold-out set", len(samples))
+        return _scored(runtime, expected(reference), bundle, *done)
+
+
+def _scored(
+    runtime: Runtime,
+    expected: Iterable[tuple[ImageArray, Pair]],
+    bundle: Bundle,
+    report: Report,
+    stage: str,
+    total: int,
+) -> list[Pair]:
+    """The pairs with the runtime's scores, a few pictures at a time."""
+    from inspectd.core.contracts import Batched
+    from inspectd.pipeline.parity import harshest
+
+    scope, threshold = bundle.scope(), bundle.manifest.threshold.image
+    largest = runtime.largest_batch if isinstance(runtime, Batched) else 1
+    together = largest if scope.tiles is None else 1  # large pictures aren't held by the dozen
+    pairs: list[Pair] = []
+    remaining = iter(expected)
+    while some := list(islice(remaining, together)):
+        each = zip(*_in_every_size(runtime, [image for image, _ in some], scope), strict=True)
+        for (_, pair), scores in zip(some, each, strict=True):
+            pairs.append(harshest([replace(pair, score=score) for score in scores], threshold))
+            report(stage, len(pairs), total)
     return pairs
+
+
+def _in_every_size(
+    runtime: Runtime, images: Sequence[ImageArray], scope: Scope
+) -> Iterator[list[float]]:
+    """The pictures' scores, one by one and then in each batch size that the runtime takes."""
+    from inspectd.core.batches import sizes
+    from inspectd.core.contracts import Batched
+    from inspectd.pipeline.score import examine, examine_at_once
+
+    yield [examine(runtime, image, scope).score for image in images]
+    if isinstance(runtime, Batched):
+        for count in sizes(runtime.largest_batch)[1:]:
+            yield [one.score for one in examine_at_once(runtime, images, scope, count)]
 
 
 def _table(title: str, parity: Parity) -> Table:

@@ -52,6 +52,8 @@ class HoldoutScores(_Part):
     pixel_f1: float | None
     """The pixel threshold with the highest F1 over all pixels with a mask; None without masks.
     What is a defective pixel doesn't depend on what an escape costs, so policies share it."""
+    highest: float | None = None
+    """No part can score above it; None where there is no bound, or none is known."""
 
     @property
     def scores(self) -> npt.NDArray[np.float64]:

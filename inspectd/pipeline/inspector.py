@@ -9,14 +9,17 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from time import perf_counter_ns
 
+import numpy as np
+
 from inspectd.core.batches import sizes
 from inspectd.core.bundle import Bundle, GoldenPart
 from inspectd.core.contracts import Batched, Runtime, Sharing, Warmable
 from inspectd.core.errors import BundleError, ImageError, ImageSizeError, InferenceError
-from inspectd.core.preprocess import prepare
-from inspectd.core.records import AnomalyMap, Decision, ImageArray, Reason, Verdict
+from inspectd.core.preprocess import Tiling, prepare
+from inspectd.core.records import AnomalyMap, Decision, ImageArray, MapArray, Reason, Verdict
 from inspectd.pipeline.decide import decide, undecided
 from inspectd.pipeline.score import examine, scored
+from inspectd.pipeline.tiles import windows
 
 Timings = dict[str, float]
 """Stage name to milliseconds."""
@@ -86,7 +89,8 @@ class Inspector:
         """Runs the golden pictures, which also warms up; returns the largest score difference.
 
         Where the runtime takes batches they run in every batch size, too: each has kernels of its
-        own.
+        own. Of tiled pictures that are some tiles, whose maps are compared with those of one tile
+        at a time.
 
         Raises:
             BundleError: a score or a verdict isn't reproduced, or there is no golden picture.
@@ -95,14 +99,41 @@ class Inspector:
         if not pictures:
             raise BundleError(self.bundle.path, "has no golden picture; calibrate anew")
         worst = max(self._require(golden, self._examine(image, None)) for golden, image in pictures)
-        if not isinstance(self.runtime, Batched) or self._scope.tiles is not None:
+        if not isinstance(self.runtime, Batched):
             return worst
+        if self._scope.tiles is not None:
+            return max(worst, self._require_tiles(self.runtime, pictures[0][1], self._scope.tiles))
         for size in sizes(self.runtime.largest_batch)[1:]:
             batch = list(islice(cycle(pictures), size))
             found = self.runtime.infer_batch([image for _, image in batch])
             for (golden, _), anomaly in zip(batch, found, strict=True):
                 worst = max(worst, self._require(golden, scored(anomaly, self._scope)))
         return worst
+
+    def _require_tiles(self, runtime: Batched, image: ImageArray, tiles: Tiling) -> float:
+        """By how much a tile's map differs in some batch, which must not be too much."""
+        if runtime.largest_batch == 1:
+            return 0.0
+        size = (image.shape[0], image.shape[1])
+        places = islice(cycle(windows(size, tiles, self._scope.roi)), runtime.largest_batch)
+        cut = [np.ascontiguousarray(image[place]) for place in places]
+        alone = [self.runtime.infer(one).values for one in cut]
+        worst = 0.0
+        for count in sizes(runtime.largest_batch)[1:]:
+            found = runtime.infer_batch(cut[:count])
+            for one, anomaly in zip(alone[:count], found, strict=True):
+                worst = max(worst, self._require_alike(one, anomaly.values, count))
+        return worst
+
+    def _require_alike(self, alone: MapArray, together: MapArray, count: int) -> float:
+        difference = float(np.abs(alone - together).max())
+        if not difference <= self.bundle.manifest.golden_tolerance + self.runtime.rounding:  # NaN
+            raise BundleError(
+                self.bundle.path,
+                f"a tile's map on {self.runtime.name} is {difference:.5f} off where {count} tiles "
+                "run at once; set [batching] max_batch = 1, or choose another runtime",
+            )
+        return difference
 
     def _examine(self, image: ImageArray, due_ns: int | None) -> AnomalyMap:
         """By the scope; pictures of a shared runtime wait no longer than until `due_ns`."""

@@ -114,6 +114,11 @@ def judge(pairs: Sequence[Pair], threshold: float, bounds: Bounds) -> Parity:
     )
 
 
+def harshest(pairs: Sequence[Pair], threshold: float) -> Pair:
+    """Of one picture's pairs, in batches of several sizes, the one that speaks most against it."""
+    return max(pairs, key=lambda pair: (_flips(pair, threshold), _rank(pair)))
+
+
 def auroc(scores: Sequence[float], is_defect: Sequence[bool]) -> float:
     """Share of (defective, good) pairs that are in order; a tie counts half."""
     values, kinds = np.asarray(scores, np.float64), np.asarray(is_defect, bool)

@@ -14,6 +14,7 @@ by so much larger.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle, islice
 from typing import Protocol
 
 import cv2
@@ -49,6 +50,40 @@ def examine(runtime: Scores, image: ImageArray, scope: Scope) -> AnomalyMap:
         return scored(runtime.infer(image), scope)
     values = tiled_map(image, scope.tiles, scope.roi, lambda cut: _infer_each(runtime, cut))
     return scored(AnomalyMap(values, float("nan")), scope)
+
+
+def examine_at_once(
+    runtime: Batched, images: Sequence[ImageArray], scope: Scope, size: int
+) -> list[AnomalyMap]:
+    """As `examine` of each, but every inference gets `size` inputs: where there are too few, again.
+
+    Kernels differ from one batch size to another: what is proven for one input isn't for several.
+
+    Raises:
+        InferenceError: the runtime failed.
+    """
+    together = _AtOnce(runtime, size)
+    if scope.tiles is not None:
+        return [examine(together, image, scope) for image in images]
+    parts = (images[start : start + size] for start in range(0, len(images), size))
+    return [scored(one, scope) for part in parts for one in together.infer_batch(part)]
+
+
+class _AtOnce:
+    """A runtime that is given so many inputs at once, never fewer."""
+
+    def __init__(self, runtime: Batched, size: int) -> None:
+        self._runtime = runtime
+        self.largest_batch = size
+
+    def infer(self, image: ImageArray) -> AnomalyMap:
+        """See `Scores.infer`."""
+        return self.infer_batch((image,))[0]
+
+    def infer_batch(self, images: Sequence[ImageArray]) -> list[AnomalyMap]:
+        """See `Batched`."""
+        full = list(islice(cycle(images), self.largest_batch))
+        return self._runtime.infer_batch(full)[: len(images)]
 
 
 def scored(anomaly: AnomalyMap, scope: Scope) -> AnomalyMap:

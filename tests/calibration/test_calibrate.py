@@ -18,8 +18,9 @@ import torch
 import calibration.calibrate
 from calibration.backbones import Backbone, load_backbone
 from calibration.calibrate import Request, calibrate
-from calibration.dataset import PreparedImages
+from calibration.dataset import PreparedImages, read_mask
 from calibration.evaluate import Scored
+from calibration.framing import Framing
 from calibration.gallery import read_gallery
 from calibration.golden import PARITY, choose_golden
 from calibration.graph import ScoringGraph
@@ -28,6 +29,7 @@ from calibration.scorers import Fitted, Material, Option, Report, scorer_named
 from inspectd.core.bundle import Bundle, PolicyPart
 from inspectd.core.errors import BundleError, ConfigError, DatasetError, ImageError
 from inspectd.core.holdout import read_holdout
+from inspectd.core.images import read_image
 from inspectd.core.preprocess import Preprocessing
 from inspectd.core.store import ProductStore
 from inspectd.demo.product import render_dataset
@@ -457,3 +459,117 @@ def test_what_is_for_a_training_is_refused_without_one(
     request = replace(_request(tiny_data), **asked)
     with pytest.raises(ConfigError, match=f"{named}: protoad is not trained.*mpfnet or prn"):
         _calibrate(request, ProductStore(tmp_path))
+
+
+def _seen_request(tiny_data: Path, folder: Path) -> Request:
+    """Of a copy of the tiny product, for a scorer that is shown defects."""
+    shutil.copytree(tiny_data, folder / "data")
+    return replace(_request(folder / "data", folder / "data" / "holdout"), device="cpu")
+
+
+class StoppedError(Exception):
+    """What a scorer that only looks raises."""
+
+
+class Looking(Spy):
+    """Keeps what it would learn from, and learns nothing."""
+
+    def fit(self, material: Material, backbone: Backbone, seed: int, report: Report) -> Fitted:
+        """Never returns."""
+        self.materials.append(material)
+        raise StoppedError
+
+
+def _looked_at(request: Request, folder: Path) -> Material:
+    spy = Looking(seen_limit=10)
+    with pytest.raises(StoppedError):
+        _calibrate(request, ProductStore(folder / "store"), spy)
+    return spy.materials[0]
+
+
+def test_other_masks_another_device_or_version_are_another_training(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No checkpoint of it is gone on with: masks are what is taught, the device has a schedule."""
+    request = _seen_request(tiny_data, tmp_path)
+    first = _looked_at(request, tmp_path)
+    assert _looked_at(request, tmp_path).request == first.request
+    for name, other in (
+        ("device_named", lambda _: "cuda"),
+        ("tools", lambda: {"inspectd": "another"}),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(calibration.calibrate, name, other)
+            assert _looked_at(request, tmp_path).request != first.request
+    kind, name = first.seen[0].name.split("/")
+    (mask,) = (tmp_path / "data/holdout/ground_truth" / kind).glob(f"{Path(name).stem}*")
+    cv2.imwrite(str(mask), np.roll(read_mask(mask), 5, axis=1))
+    assert _looked_at(request, tmp_path).request != first.request
+
+
+def test_the_region_reaches_what_is_learned_and_judged(tiny_data: Path, tmp_path: Path) -> None:
+    """Good pictures, seen defects and hold-out pictures all know where they are inspected."""
+    request = _seen_request(tiny_data, tmp_path)
+    region = np.zeros((96, 96), np.uint8)
+    region[30:] = 255
+    cv2.imwrite(str(tmp_path / "roi.png"), region)
+    found = _looked_at(replace(request, framing=Framing(roi=tmp_path / "roi.png")), tmp_path)
+    assert found.regions is not None
+    shown = [found.regions[0], *(one.region for one in (*found.seen, *found.holdout))]
+    for one in shown:
+        np.testing.assert_array_equal(one, region)
+
+
+@pytest.mark.parametrize(
+    ("mask", "error", "words"),
+    [
+        (np.full((48, 96), 255, np.uint8), DatasetError, "the mask is 48 x 96 .* is 96 x 96"),
+        (None, ImageError, "not a readable picture"),
+    ],
+    ids=["size", "damaged"],
+)
+def test_a_mask_that_can_not_serve_is_refused_by_name_before_learning(
+    tiny_data: Path, tmp_path: Path, mask: np.ndarray | None, error: type[Exception], words: str
+) -> None:
+    """Not after hours of training, and never stretched to fit."""
+    request = _seen_request(tiny_data, tmp_path)
+    path = next(iter(sorted((tmp_path / "data/holdout/ground_truth").rglob("*.png"))))
+    if mask is None:
+        path.write_bytes(path.read_bytes()[:60])
+    else:
+        cv2.imwrite(str(path), mask)
+    spy = Looking()
+    with pytest.raises(error, match=words) as caught:
+        _calibrate(request, ProductStore(tmp_path / "store"), spy)
+    assert str(path) in str(caught.value)
+    assert spy.materials == []
+
+
+def test_a_damaged_holdout_picture_is_found_before_a_training(
+    tiny_data: Path, tmp_path: Path
+) -> None:
+    """Of a JPEG only the header is read for its size: the rest may be missing."""
+    request = _seen_request(tiny_data, tmp_path)
+    place = tmp_path / "data" / "holdout" / "good"
+    path = place / "900.jpg"
+    cv2.imwrite(str(path), read_image(next(place.glob("*.png"))))
+    path.write_bytes(path.read_bytes()[:-900])
+    spy = Looking()
+    spy.is_trained = True
+    with pytest.raises(ImageError, match=r"900\.jpg"):
+        _calibrate(request, ProductStore(tmp_path / "store"), spy)
+    assert spy.materials == []
+
+
+def test_a_taught_defect_that_is_judged_too_is_warned_of(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy of it under another name would flatter the threshold."""
+    request = _seen_request(tiny_data, tmp_path)
+    monkeypatch.setattr(calibration.calibrate, "_report", lambda *_: "")
+    place = tmp_path / "data" / "holdout"
+    for path in sorted(place.rglob("*.png")):  # every defect twice, its mask too
+        if "good" not in path.parts:
+            shutil.copy(path, path.with_name(f"1{path.name}"))
+    bundle = _calibrate(request, ProductStore(tmp_path / "store"), Spy(seen_limit=1))
+    assert any(r.startswith("Warning: 1 picture(s)") for r in bundle.manifest.remarks)

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+import calibration.features
 from calibration.backbones import Backbone, load_backbone
-from calibration.features import sample_patches
+from calibration.features import half_array, sample_patches
 from calibration.graph import ScoringGraph
 from calibration.scorers.protoad import PublishedHead, patch_features
+from inspectd.core.errors import ConfigError
 from inspectd.core.records import ImageArray
 
 SIZE = (64, 64)
@@ -103,3 +105,13 @@ def test_what_was_learned_scores_zero(backbone: Backbone) -> None:
     assert float(values.abs().max()) < 1e-5
     assert float(score) < 1e-5
     assert float(other) > 0.05
+
+
+def test_large_features_need_their_room_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the disk can't hold is refused with a remedy; a hole in a file would kill later."""
+    monkeypatch.setattr(calibration.features, "MEMORY", 1000)
+    found = half_array((3, 4, 256))
+    found[:] = 1.5
+    assert found.sum() == 1.5 * 3 * 4 * 256
+    with pytest.raises(ConfigError, match=r"no room for .* GB .* set TMPDIR"):
+        half_array((2**20, 2**20, 2**9))

@@ -7,7 +7,16 @@ import pytest
 
 from calibration import large
 from calibration.evaluate import Scored, let_go, score_one
-from calibration.large import TrainingTiles, block_maxima, factor, inputs_of, shrunk
+from calibration.large import (
+    TrainingTiles,
+    block_maxima,
+    factor,
+    inputs_of,
+    labelled_inputs_of,
+    regions_of,
+    shrunk,
+)
+from calibration.scorers import Labelled
 from inspectd.core.preprocess import Tiling
 from inspectd.core.records import AnomalyMap, ImageArray
 from inspectd.core.scope import WHOLE, Scope
@@ -98,3 +107,29 @@ def test_tiles_outside_the_region_are_not_learned_from() -> None:
     tiles = inputs_of(pictures, (64, 96), Scope(roi, tiles=Tiling(size=(32, 32), overlap=0)), 0)
     assert len(tiles) == 1
     assert inputs_of(pictures, (64, 96), Scope(roi), 0) is pictures
+
+
+def test_every_input_has_its_part_of_the_region() -> None:
+    """A picture all of it, a tile what lies in it; without a region there is none to tell."""
+    roi = np.zeros((64, 96), np.uint8)
+    roi[20:40, 20:80] = 255
+    pictures = [np.zeros((64, 96, 3), np.uint8)] * 2
+    masks = np.zeros((64, 96), np.uint8)
+    masks[30:34, 70:76] = 255
+    labelled = [Labelled("dent/0.png", "dent", pictures[0], masks)]
+    tiles = Tiling(size=(32, 32), overlap=0)
+    for scope in (WHOLE, Scope(tiles=tiles)):
+        assert regions_of(inputs_of(pictures, (64, 96), scope, 0), scope) is None
+        assert labelled_inputs_of(labelled, scope, 0)[0].region is None
+    whole = Scope(roi)
+    assert [one is roi for one in regions_of(pictures, whole) or ()] == [True, True]
+    assert labelled_inputs_of(labelled, whole, 0)[0].region is roi
+    tiled = Scope(roi, tiles=tiles)
+    inputs = inputs_of(pictures, (64, 96), tiled, 0)
+    regions = regions_of(inputs, tiled)
+    assert regions is not None
+    assert [int((one > 0).sum()) for one in regions][:6] == [144, 384, 192, 96, 256, 128]
+    (one,) = labelled_inputs_of(labelled, tiled, 0)
+    assert one.mask is not None
+    assert one.region is not None
+    assert (one.region > 0).sum() == 192  # the tile that has most of the defect

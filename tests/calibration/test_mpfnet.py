@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from calibration.averaging import Averaged
 from calibration.backbones import Backbone, load_backbone
+from calibration.discriminator import Discriminating
+from calibration.judging import judged
 from calibration.scorers import Fitted, Labelled, Material, scorer_named
-from calibration.scorers.mpfnet import MPFNet
+from calibration.scorers.mpfnet import MPFNet, _Course, _Holdout
 from inspectd.core.errors import ConfigError
 from inspectd.core.records import ImageArray
 
@@ -119,3 +122,58 @@ def test_what_cannot_be_meant_is_refused(
     """At once, with what would do."""
     with pytest.raises(ConfigError, match=message):
         scorer_named("mpfnet", **options)
+
+
+def test_only_what_is_inspected_is_learned(material: Material, backbone: Backbone) -> None:
+    """Rows outside of the region are neither drawn nor counted, nor do they set the scale."""
+    region = np.zeros((64, 160), np.uint8)
+    region[:, :8] = 255
+    plain = [np.tile(image, (1, 3, 1))[:, :160] for image in material.good]
+    soiled = [image.copy() for image in plain]
+    for image in soiled:
+        image[:, 110:] = 255
+    scorer = MPFNet(epochs=1, batch=32)
+    first, other = (
+        scorer.fit(
+            replace(material, good=good, regions=[region] * 12, holdout=()),
+            backbone,
+            0,
+            lambda *_: None,
+        )
+        for good in (plain, soiled)
+    )
+    assert first.facts["features"].startswith(f"{12 * 4 * 8} rows")
+    one, same = (torch.as_tensor(fitted.head.bias) for fitted in (first, other))
+    assert torch.equal(one, same)
+
+
+def _course(normality: float) -> _Course:
+    """One whose discriminator gives the same number for every row."""
+    network = Averaged(Discriminating(4))
+    with torch.no_grad():
+        network.network.last.weight.zero_()
+        network.network.last.bias.fill_(normality)
+    rows = np.ones((8, 4), np.float16)
+    holdout = _Holdout(judged([]), np.empty((0, 1, 1, 4), np.float16), (8, 8))
+    return _Course(network, rows, np.arange(8), holdout, 6, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("normality", "good", "noisy"),
+    [(0.0, 0.5, 0.5), (0.4, 0.1, 0.9), (2.0, 0.0, 2.5), (-2.0, 2.5, 0.0)],
+)
+def test_the_loss_is_equation_7(normality: float, good: float, noisy: float) -> None:
+    """Normal rows shall lie above 0.5, those with noise below -0.5; what does costs nothing."""
+    found = _course(normality).losses(0, np.random.default_rng(0))
+    assert float(found["good"].detach()) == pytest.approx(good, abs=1e-6)
+    assert float(found["with noise"].detach()) == pytest.approx(noisy, abs=1e-6)
+
+
+def test_rates_and_decay_are_the_papers() -> None:
+    """Section V.1: 1.5e-4 for the adapter, 2e-4 for the discriminator, 1e-5 for both; all learn."""
+    course = _course(0.0)
+    groups = {name: one.param_groups[0] for name, one in course.optimisers.items()}
+    rates = {name: (group["lr"], group["weight_decay"]) for name, group in groups.items()}
+    assert rates == {"adapter": (1.5e-4, 1e-5), "discriminator": (2e-4, 1e-5)}
+    learned = {id(one) for group in groups.values() for one in group["params"]}
+    assert learned == {id(one) for one in course.model.network.parameters()}

@@ -157,3 +157,52 @@ def test_a_policy_that_can_not_be_meant_is_refused(policy: PolicyPart, words: st
 def test_every_limit_has_its_bounds() -> None:
     """No policy needs a limit that isn't described."""
     assert {need for policy in POLICIES.values() for need in policy.needs} == set(OPTIONS)
+
+
+def _probabilities(n_good: int, highest: float | None, saturated: int = 0) -> HoldoutScores:
+    """Good parts only, of a scorer that gives probabilities: most near 0, some far out."""
+    scores = np.minimum(0.02 / (1 - np.linspace(0, 0.999, n_good)), 0.99)
+    scores[n_good - saturated :] = 1.0
+    return HoldoutScores(
+        pictures=tuple(
+            HoldoutPicture(name=f"good/{i}", label="good", score=float(score))
+            for i, score in enumerate(scores)
+        ),
+        pixel_f1=None,
+        highest=highest,
+    )
+
+
+@pytest.mark.parametrize(
+    ("policy", "saturated"),
+    [
+        (PolicyPart(name="sigma", limits={"false_alarm_rate": 0.002}), 0),
+        (PolicyPart(name="max-overkill", limits={"max_overkill_rate": 0.02}), 8),
+    ],
+    ids=lambda value: value.name if isinstance(value, PolicyPart) else "",
+)
+def test_a_threshold_that_no_part_can_reach_is_refused(policy: PolicyPart, saturated: int) -> None:
+    """Above the highest probability everything would pass; scores without a bound may go there."""
+    free = choose(policy, _probabilities(200, None, saturated)).threshold.image
+    assert free > 1
+    with pytest.raises(DatasetError, match=r"scores end at 1: no part would ever fail"):
+        choose(policy, _probabilities(200, 1.0, saturated))
+    assert choose(policy, _probabilities(200, 500.0, saturated)).threshold.image == free
+
+
+def test_a_promise_that_rests_on_simulated_defects_says_so() -> None:
+    """Wherever it is repeated: the promise alone stands beside what an evaluation finds."""
+    real = _holdout(n_defect=100)
+    simulated = real.model_copy(
+        update={
+            "pictures": tuple(
+                one.model_copy(update={"origin": "real" if one.label == "good" else "simulated"})
+                for one in real.pictures
+            )
+        }
+    )
+    for name, limits in LIMITS.items():
+        policy = PolicyPart(name=name, limits=limits)
+        said = "of real ones this promises nothing"
+        assert (said in choose(policy, simulated).policy.promise) == (name not in GOOD_ONLY)
+        assert said not in choose(policy, real).policy.promise

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -20,8 +21,9 @@ from calibration.prn.fusion import Fusion
 from calibration.prototypes import Prototypes
 from calibration.scorers import Fitted, Material, scorer_named
 from calibration.scorers.prn import PRNScorer, Schedule
-from inspectd.core.errors import ConfigError
+from inspectd.core.errors import ConfigError, DatasetError
 from inspectd.core.preprocess import Preprocessing
+from inspectd.core.records import MaskArray
 from inspectd.core.store import ProductStore
 
 SIZE = (64, 64)
@@ -184,3 +186,40 @@ def test_kinds_are_read_in_any_order() -> None:
     """Spaces don't matter."""
     assert kinds_named("homologous, extended") == kinds_named("extended,homologous")
     assert np.unique(kinds_named("homologous,homologous")).size == 1
+
+
+def test_textures_may_come_from_a_folder(material: Material, tmp_path: Path) -> None:
+    """Other textures teach other things; an empty folder is refused before anything is learned."""
+    done: list[str] = []
+    scorer = PRNScorer(**QUICK, textures=str(tmp_path))
+    with pytest.raises(DatasetError, match="no picture in it or below"):
+        scorer.fit(material, load_backbone("builtin"), 0, lambda what, *_: done.append(what))
+    assert done == []
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / "noise.png"), noise)
+    own, drawn = (
+        _weights(_fit(material, textures=folder, kinds="heterologous", modules="none"))
+        for folder in (str(tmp_path), "")
+    )
+    assert not torch.equal(own, drawn)
+
+
+def test_what_lies_outside_of_the_region_is_not_learned(material: Material) -> None:
+    """Whatever is marked there, the same network comes of it; and the loss is of the rest only."""
+    region = np.zeros(SIZE, np.uint8)
+    region[:, :40] = 255
+
+    def fit(outside: int, inspected: MaskArray | None) -> torch.Tensor:
+        seen = []
+        for one in material.seen:
+            mask = np.full(SIZE, outside, np.uint8)
+            mask[:, :40] = 0
+            mask[5:20, 5:20] = 255
+            seen.append(replace(one, mask=mask, region=inspected))
+        regions = None if inspected is None else [inspected] * len(material.good)
+        shown = replace(material, seen=seen, regions=regions, holdout=())
+        return _weights(_fit(shown, unchanged=1.0, kinds="extended", modules="none"))
+
+    clean = fit(0, region)
+    assert torch.equal(clean, fit(255, region))
+    assert not torch.equal(clean, fit(0, None))

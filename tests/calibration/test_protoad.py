@@ -298,3 +298,20 @@ def test_coverage_is_a_number_of_patches() -> None:
     """Anything below -1 is a mistake."""
     with pytest.raises(ConfigError, match="coverage"):
         scorer_named("protoad", coverage=-2)
+
+
+def test_nothing_is_learned_where_nothing_is_inspected() -> None:
+    """What lies outside of the region may be anything: the same prototypes come of it."""
+    region = np.zeros((64, 64), np.uint8)
+    region[:, :8] = 255
+    plain = _images()
+    soiled = [image.copy() for image in plain]
+    for image in soiled:
+        image[:, 56:] = 255
+    scorer, backbone = ProtoAD(max_prototypes=60, head="published"), load_backbone("builtin")
+    first, other = (
+        scorer.fit(Material(images, regions=[region] * 5), backbone, 0, lambda *_: None)
+        for images in (plain, soiled)
+    )
+    assert first.facts["patches"] == f"{5 * 6 * 16:,} of 84 channels"
+    assert torch.equal(*(next(fitted.head.parameters()) for fitted in (first, other)))

@@ -55,11 +55,18 @@ class Made:
     images: Path
 
 
-def _make(folder: Path, images: Path, holdout: Path | None, framing: Framing, size: int) -> Made:
+def _make(
+    folder: Path,
+    images: Path,
+    holdout: Path | None,
+    framing: Framing,
+    size: int,
+    prototypes: int = 200,
+) -> Made:
     sides = None if framing.tiles is not None else (size, size)
     request = Request("part", images, holdout, sides, None, 0, "onnxruntime", 1, framing=framing)
     store = ProductStore(folder / "products")
-    scorer = scorer_named("protoad", max_prototypes=200, max_patches=4000)
+    scorer = scorer_named("protoad", max_prototypes=prototypes, max_patches=4000)
     bundle = calibrate(request, scorer, load_backbone("builtin"), store, lambda *_: None)
     return Made(bundle, store, images)
 
@@ -72,7 +79,7 @@ def regional(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
     ignored[:IGNORED_ROWS] = 255
     cv2.imwrite(str(folder / "ignore.png"), ignored)
     framing = Framing(ignore=folder / "ignore.png", min_area_px=AREA_PX, mm_per_pixel=MM)
-    return _make(folder, tiny_data, tiny_data / "holdout", framing, 96)
+    return _make(folder, tiny_data, tiny_data / "holdout", framing, 96, 2000)
 
 
 def test_the_bundle_says_what_counts(regional: Made) -> None:

@@ -251,6 +251,15 @@ def test_a_flat_end_promises_little() -> None:
     assert gain_of_last_third(replace(outcome, looks=looks[2:])) is None
 
 
+def test_a_single_look_flatters_nothing() -> None:
+    """Weights were not chosen by it; of several looks the best is."""
+    looks = ((3, {"a": 0.5}), (6, {"a": 0.9}))
+    chosen = Outcome(6, "planned", 1.0, looks, 6, ())
+    (remark,) = remarks_of(PLAN, chosen)
+    assert "sure to about 90 %" in remark
+    assert remarks_of(PLAN, replace(chosen, looks=looks[1:])) == ()
+
+
 def test_a_device_that_is_not_there_is_refused() -> None:
     """The message says what to pass; auto takes what there is."""
     if not torch.cuda.is_available():
@@ -259,3 +268,78 @@ def test_a_device_that_is_not_there_is_refused() -> None:
             device_named("cuda")
     with pytest.raises(ConfigError, match="no device is called 'tpu'"):
         device_named("tpu")
+
+
+def test_a_disk_that_is_full_costs_no_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkpoint that can't be written is told while it goes on, and in the remarks."""
+    monkeypatch.setattr(calibration.training, "CHECKPOINT_EVERY_S", 0)
+    folder = tmp_path / "kept"
+
+    class Blocked(Line):
+        def losses(self, step: int, rng: np.random.Generator) -> Mapping[str, torch.Tensor]:
+            folder.touch()  # a file where the folder should be
+            return super().losses(step, rng)
+
+    told = set()
+    course = Blocked()
+    material = replace(MATERIAL, folder=folder)
+    outcome = train(course, PLAN, material, 3, lambda stage, *_: told.add(stage))
+    assert outcome.steps == PLAN.steps
+    assert outcome.unwritten is not None
+    assert "training, no room for checkpoints (steps)" in told
+    assert any("checkpoints could not be written" in one for one in remarks_of(PLAN, outcome))
+    whole = Line()
+    assert learn(whole).unwritten is None
+    assert equal(weights(course), weights(whole))
+
+
+def test_what_ended_by_patience_ends_at_once_when_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interrupted between its end and the export: not one step more is learned."""
+    monkeypatch.setattr(calibration.training, "CHECKPOINT_EVERY_S", 0)
+    monkeypatch.setattr(calibration.training, "WRITING_SHARE", 1e9)
+    plan = Plan(epochs=100, steps_per_epoch=5, judged_every=5, patience=3)
+    material = replace(MATERIAL, folder=tmp_path / "kept")
+    first, second = Line(falling(after=2)), Line(falling(after=2))
+    wanted = learn(first, material, plan)
+    again = learn(second, replace(material, is_resumed=True), plan)
+    assert (again.end, again.steps, again.looks) == ("patience", 25, wanted.looks)
+    assert again.losses == wanted.losses
+    assert equal(weights(second), weights(first))
+
+
+def test_the_best_weights_outlive_an_interruption(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They were found before it, and nothing better came after."""
+    monkeypatch.setattr(calibration.training, "CHECKPOINT_EVERY_S", 0)
+    monkeypatch.setattr(calibration.training, "WRITING_SHARE", 1e9)
+    figures = iter((0.9, 0.5, 0.5, 0.5) * 2)
+    whole = Line(lambda _: {"image AUROC": next(figures)})
+    assert learn(whole).best_step == 5
+    material = replace(MATERIAL, folder=tmp_path / "kept")
+    with pytest.raises(KeyboardInterrupt):
+        learn(Line(lambda _: {"image AUROC": next(figures)}, stop_at=8), material)
+    second = Line(lambda _: {"image AUROC": next(figures)})
+    assert learn(second, replace(material, is_resumed=True)).best_step == 5
+    assert equal(weights(second), weights(whole))
+
+
+def test_weights_are_judged_as_they_would_be_used() -> None:
+    """Batch norm by its running statistics and no gradients; training goes on as before."""
+    modes: list[tuple[bool, bool]] = []
+
+    def figures(model: nn.Module) -> Mapping[str, float]:
+        modes.append((model.training, torch.is_grad_enabled()))
+        return {"image AUROC": 0.5}
+
+    class Learning(Line):
+        def losses(self, step: int, rng: np.random.Generator) -> Mapping[str, torch.Tensor]:
+            assert self.model.training
+            return super().losses(step, rng)
+
+    learn(Learning(figures))
+    assert modes == [(False, False)] * 4

@@ -13,6 +13,7 @@ import pytest
 
 from inspectd.core.bundle import Bundle
 from inspectd.core.errors import BundleError, InferenceError
+from inspectd.core.preprocess import Preprocessing
 from inspectd.core.records import AnomalyMap, ImageArray, Reason, Verdict
 from inspectd.pipeline.decide import undecided
 from inspectd.pipeline.inspector import Inspector, is_reject
@@ -253,3 +254,31 @@ def test_golden_pictures_are_proven_in_every_batch_size(bundle: Bundle) -> None:
     runtime.error = 0.01
     with pytest.raises(BundleError, match="must not decide here"):
         Inspector(bundle, runtime).verify()
+
+
+class TilesRuntime(SharedRuntime):
+    """Batches of three add something to the map of the last."""
+
+    def infer_batch(self, images: Sequence[ImageArray]) -> list[AnomalyMap]:
+        """See `Batched`."""
+        self.sizes.append(len(images))
+        *rest, last = (self.infer(image) for image in images)
+        off = self.error if len(images) == 3 else 0.0
+        return [*rest, replace(last, values=last.values + np.float32(off))]
+
+
+def test_tiles_are_proven_in_every_batch_size(bundle: Bundle, tmp_path: Path) -> None:
+    """With tiles too: on the line those of several cameras may share an inference."""
+    manifest = bundle.manifest
+    part = manifest.preprocessing.model_dump() | {"tiles": {"size": (32, 32), "overlap": 8}}
+    tiled = replace(
+        bundle,
+        manifest=manifest.model_copy(update={"preprocessing": Preprocessing.model_validate(part)}),
+    )
+    runtime = TilesRuntime()
+    assert Inspector(tiled, runtime).verify() == pytest.approx(0.0, abs=1e-6)
+    assert runtime.sizes[-2:] == [2, 3]
+    runtime.error = 0.01
+    inspector = Inspector(tiled, runtime)
+    with pytest.raises(BundleError, match=r"3 tiles\s+run at once; set \[batching\] max_batch = 1"):
+        inspector.verify()

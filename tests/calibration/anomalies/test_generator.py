@@ -163,3 +163,36 @@ def test_a_grey_picture_gets_grey_textures(
     spreads = [np.ptp(one.image[one.mask > 0].astype(int), axis=1).max() for one in defects]
     assert bool(max(spreads) > 30) is is_coloured
     assert is_coloured or max(spreads) == 0
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_a_defect_lies_where_it_may(generator: AnomalyGenerator, kind: Kind) -> None:
+    """Each picture has a region of its own; where no part is in it, the region itself counts."""
+    regions = [np.zeros(one.shape[:2], np.uint8) for one in generator.good]
+    regions[0][40:60, 50:70] = 255  # on the part
+    regions[1][:20, :30] = 255  # off the part
+    regions[2][50:, :] = 255
+    bounded = replace(generator, regions=regions)
+    for index in range(9):
+        defect = bounded.sample_on(index % 3, index, kind)
+        if not defect.is_fallback:
+            assert regions[index % 3][defect.mask > 0].all()
+    free = [generator.sample_on(0, index, kind).mask for index in range(9)]
+    assert any((mask > 0)[regions[0] == 0].any() for mask in free)
+
+
+def test_an_extended_anomaly_shows_the_defect_where_it_is_marked(
+    generator: AnomalyGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Picture and mask are turned, sheared and moved together: under the mask lies the bar."""
+    monkeypatch.setattr("calibration.anomalies.generator.augment_colours", lambda image, _: image)
+    style = replace(generator.style, extended_opacity=(1.0, 1.0), softness=0.0)
+    plain = replace(generator, style=style)
+    shares = []
+    for index in range(12):
+        defect = plain.sample(index, Kind.EXTENDED)
+        if not defect.is_fallback:
+            marked = defect.image[defect.mask > 0].astype(int)
+            shares.append((np.abs(marked - (250, 240, 230)).max(axis=1) < 30).mean())
+    assert len(shares) > 6
+    assert min(shares) > 0.7

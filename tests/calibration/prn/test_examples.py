@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -70,18 +72,18 @@ def test_seen_defects_are_shown_as_they_are_if_wanted() -> None:
     seen = _seen()
     always = _anomalies(seen, unchanged=1.0).draw(0, np.random.default_rng(0))
     never = _anomalies(seen, unchanged=0.0).draw(0, np.random.default_rng(0))
-    assert [np.array_equal(image, seen[0].image) for image, _ in always] == [True] * 2 + [False] * 2
-    assert not any(np.array_equal(image, seen[0].image) for image, _ in never)
+    assert [np.array_equal(one.image, seen[0].image) for one in always] == [True] * 2 + [False] * 2
+    assert not any(np.array_equal(one.image, seen[0].image) for one in never)
 
 
 def test_the_same_step_draws_the_same_batch() -> None:
     """So that a resumed training goes on as it would have."""
     anomalies = _anomalies(_seen(), unchanged=0.5)
     first, again, other = (anomalies.draw(step, np.random.default_rng(step)) for step in (3, 3, 4))
-    for (image, mask), (same, mask_again) in zip(first, again, strict=True):
-        np.testing.assert_array_equal(image, same)
-        np.testing.assert_array_equal(mask, mask_again)
-    assert not all(np.array_equal(a[0], b[0]) for a, b in zip(first, other, strict=True))
+    for one, same in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one.image, same.image)
+        np.testing.assert_array_equal(one.mask, same.mask)
+    assert not all(np.array_equal(a.image, b.image) for a, b in zip(first, other, strict=True))
 
 
 def test_frozen_stages_are_the_backbones() -> None:
@@ -100,3 +102,31 @@ def test_a_seen_defect_outside_the_crop_teaches_nothing() -> None:
         Labelled("a/2.png", "a", image, None),
     ]
     assert [one.name for one in seen_defects(shown)] == ["a/0.png"]
+
+
+def test_a_seen_defect_outside_the_region_teaches_nothing() -> None:
+    """What lies half inside keeps that half."""
+    image, mask = _seen()[0].image, _seen()[0].mask
+    left, top = np.zeros_like(mask), np.zeros_like(mask)
+    left[:, :10] = 255
+    top[:30] = 255
+    shown = [Labelled("a/0.png", "a", image, mask, one) for one in (left, top)]
+    (kept,) = seen_defects(shown)
+    assert kept.region is top
+    assert kept.mask.any()
+    np.testing.assert_array_equal(kept.mask, np.where(top > 0, mask, 0))
+
+
+def test_anomalies_say_where_their_picture_is_inspected() -> None:
+    """Each the region of its own picture, or of the seen defect's."""
+    regions = [np.full((64, 64), index + 1, np.uint8) for index in range(5)]
+    seen = [replace(_seen()[0], region=np.full((64, 64), 9, np.uint8))]
+    generator = AnomalyGenerator(_pictures(), seen, regions=regions)
+    anomalies = Anomalies(generator, KINDS, Shares(8, 1.0))
+    shown = anomalies.draw(0, np.random.default_rng(0))
+    kinds = [int(one.region[0, 0]) for one in shown if one.region is not None]
+    assert kinds[:2] == [9, 9]
+    for one, index in zip(shown[2:], kinds[2:], strict=True):
+        changed = (one.image != generator.good[index - 1]).any(axis=2)
+        assert changed[one.mask > 0].all()
+        assert changed.mean() < 1

@@ -7,7 +7,7 @@ from math import log
 import pytest
 import torch
 
-from calibration.prn.losses import focal_loss, total_loss
+from calibration.prn.losses import focal_loss, smooth_loss, total_loss
 
 
 def _logit(probability: float) -> float:
@@ -49,3 +49,18 @@ def test_certain_mistakes_stay_finite() -> None:
     assert torch.isfinite(loss)
     assert logits.grad is not None
     assert torch.isfinite(logits.grad).all()
+
+
+def test_pixels_outside_of_the_region_have_no_loss() -> None:
+    """Neither in the mean nor in the gradient, whatever stands there."""
+    inner = torch.tensor([_logit(0.5), _logit(0.2)]).reshape(1, 1, 1, 2)
+    outer = torch.tensor([[[[-9.0, 9.0]]]])
+    logits = torch.cat([inner, outer], dim=3).requires_grad_()
+    mask = torch.tensor([1.0, 0.0, 1.0, 0.0]).reshape(1, 1, 1, 4)
+    counted = torch.tensor([1.0, 1.0, 0.0, 0.0]).reshape(1, 1, 1, 4)
+    for loss in (smooth_loss, focal_loss):
+        found = loss(logits, mask, counted)
+        assert float(found.detach()) == pytest.approx(float(loss(inner, mask[..., :2])), rel=1e-6)
+        (gradient,) = torch.autograd.grad(found, logits)
+        assert gradient[..., 2:].abs().max() == 0
+        assert gradient[..., :2].abs().min() > 0
