@@ -16,7 +16,7 @@ Where this departs from the paper:
 - The weights that are judged and exported are a running mean of those that are trained.
 - A batch is rows of many pictures instead of whole ones of 4 (section V.1): the backbone's features
   are computed once, and rows of one picture resemble each other. There are 10 epochs at most, not
-  200: with so many more steps in each the hold-out figures rise no further.
+  200, but of many more steps each.
 - Features have their mean subtracted, but for scale `raw`; the adapter's bias could do the same.
 
 `calibration.discriminator` says how little of that is left to compute on the line.

@@ -2,7 +2,7 @@
 
 ``PYTHONPATH=. python tests/benchmarks/ablations.py TABLE``, by hand, never by the test suite.
 Each row is calibrated and judged as in `half_split.py` (half of ``test/`` as hold-out set, the
-other half judged), all with the same seed and the same time of training. The papers' figures are
+other half judged), all with the same seed and the same number of steps. The papers' figures are
 means of 15 categories after hundreds of epochs on a GPU: compare what a row changes, not its
 height.
 """
@@ -127,7 +127,7 @@ def main() -> None:
     parser.add_argument("--category", default="bottle")
     parser.add_argument("--data", type=Path, default=SHARED / "data")
     parser.add_argument("--backbone", default="")
-    parser.add_argument("--budget", default="5", metavar="MINUTES", help="of each row's training")
+    parser.add_argument("--epochs", default="4", help="of each row's training (default: 4)")
     parser.add_argument("--input-size", default="128", metavar="PIXELS")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
@@ -138,7 +138,7 @@ def main() -> None:
     rows: dict[str, dict[str, Any]] = {}
     sys.stdout.write(f"{heading(table, arguments)}\n")
     for row in table.rows:
-        options = ["--scorer", table.scorer, "--budget", arguments.budget, "--precisions", "fp32"]
+        options = ["--scorer", table.scorer, "--epochs", arguments.epochs, "--precisions", "fp32"]
         options += ["--input-size", arguments.input_size, *row.options]
         with tempfile.TemporaryDirectory() as folder:
             rows[row.name] = run(arguments.category, Path(folder), arguments, options)
@@ -153,7 +153,7 @@ def heading(table: Table, arguments: argparse.Namespace) -> str:
     columns = ["", *HEADINGS, "latency, ms", *(f"paper: {name}" for name in HEADINGS)]
     return (
         f"### {table.source}\n\n{arguments.category} at {arguments.input_size} px, "
-        f"{arguments.budget} minutes of training a row.\n\n"
+        f"{arguments.epochs} epochs a row.\n\n"
         f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}"
     )
 
