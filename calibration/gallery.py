@@ -25,7 +25,7 @@ MARKED, FOUND, INSPECTED = (30, 136, 229), (233, 30, 99), (67, 160, 71)
 region of interest."""
 NEAR = 12
 """Of each class, the parts with the worst scores that are drawn whatever the threshold."""
-_TILE = (256, 256)
+TILE = (256, 256)
 """(H, W) of a picture in the page, in pixels."""
 
 
@@ -108,5 +108,5 @@ def _draw(exhibit: Exhibit, pixel: float | None, heat: tuple[float, float]) -> t
     if exhibit.mask is not None:
         outlined = overlay.outline_mask(outlined, exhibit.mask, MARKED)
     hot = overlay.heat_overlay(exhibit.image, exhibit.anomaly_map, *heat)
-    fitted = (overlay.fit(picture, _TILE) for picture in (exhibit.image, hot, outlined))
+    fitted = (overlay.fit(picture, TILE) for picture in (exhibit.image, hot, outlined))
     return tuple(overlay.jpeg_data_uri(picture) for picture in fitted)
