@@ -16,7 +16,7 @@ import numpy.typing as npt
 from calibration.backbones import Backbone
 from calibration.evaluate import Evaluation
 from calibration.metrics import BoolArray, FloatArray, average_precision
-from calibration.paired import Difference, auroc_difference
+from calibration.paired import Changes, Difference, auroc_difference, changes
 from calibration.scorers import Scorer
 from inspectd.core.bundle import MODEL, Bundle
 from inspectd.core.errors import ConfigError
@@ -89,6 +89,8 @@ class Entry:
     """Average precision of whole parts."""
     difference: Difference | None
     """Of the AUROC to the first contender's; None for the first."""
+    changes: Changes | None
+    """Of the verdicts, each at its own threshold, against the first's; None for the first."""
 
     @property
     def name(self) -> str:
@@ -138,13 +140,14 @@ def entries(
     outcomes: Sequence[Outcome], latencies: Sequence[Latency], is_defect: BoolArray, seed: int
 ) -> list[Entry]:
     """What is said of each, against the first."""
-    first = outcomes[0].scores
+    first = outcomes[0]
     return [
         Entry(
             outcome,
             latency,
             average_precision(outcome.scores, is_defect),
-            None if at == 0 else auroc_difference(outcome.scores, first, is_defect, seed),
+            None if at == 0 else auroc_difference(outcome.scores, first.scores, is_defect, seed),
+            None if at == 0 else changes(outcome.fails, first.fails, is_defect),
         )
         for at, (outcome, latency) in enumerate(zip(outcomes, latencies, strict=True))
     ]

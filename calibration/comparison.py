@@ -77,8 +77,8 @@ def compared(
     """
     halves = terms.halves
     groups = choose_parts(made, halves.labels, EACH)
-    load = os.getloadavg()[0]
     turns = infer_in_turn(made, terms, [at for some in groups.values() for at in some], report)
+    load = os.getloadavg()[0]
     report("computing figures", 0, 1)
     found = entries(made, turns.latencies, halves.is_defect, terms.seed)
     comparison = Comparison(
@@ -90,7 +90,7 @@ def compared(
         failures=tuple(failed),
         shown=_shown(groups, turns.maps, made[0], halves),
         notes=_notes(terms),
-        facts={**_facts(terms), **machine, "load when timing began": f"{load:.1f}", **tools()},
+        facts={**_facts(terms), **machine, "load average after timing": f"{load:.1f}", **tools()},
     )
     report("computing figures", 1, 1)
     return comparison

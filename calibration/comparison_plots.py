@@ -58,7 +58,9 @@ def _draw_roc(axes: Axes, entries: Sequence[Entry], is_defect: BoolArray) -> Non
         axes.plot(curve.fpr, curve.tpr, color=colour, lw=width, ls=dash, label=label)
         counts = confusion(scores, is_defect, evaluation.threshold)
         overkill = counts.fp / (counts.fp + counts.tn)
-        axes.plot(overkill, counts.recall, "o", color=colour, mec="white", ms=7, clip_on=False)
+        axes.plot(
+            overkill, counts.recall, "o", color=colour, mec="white", ms=8, clip_on=False, zorder=5
+        )
     axes.plot((0, 1), (0, 1), color="#9aa5b1", lw=0.8)
     axes.set(xlabel="good parts that fail", ylabel="defective parts that fail")
     axes.set(xlim=(0, 1), ylim=(0, 1.02))

@@ -86,6 +86,7 @@ def figure_rows(entries: Sequence[Entry]) -> list[tuple[str, list[Cell]]]:
         ),
         ("Escapes", [_counted(one.escapes, one.n_defect) for one in found]),
         ("Overkill", [_counted(one.overkill, one.n_good) for one in found]),
+        (f"Verdicts against {first}", [_changes(entry) for entry in entries]),
         ("Pixel AUROC", [_share(one.pixel_auroc) for one in found]),
         ("Pixel AP", [_share(one.pixel_ap) for one in found]),
         ("PRO to FPR 0.3", [_share(one.aupro) for one in found]),
@@ -112,6 +113,16 @@ def _difference(entry: Entry) -> Cell:
         return Cell("reference")
     interval = f"{gained.low:+.3f} to {gained.high:+.3f}: {gained.verdict}"
     return Cell(f"{gained.value:+.3f}", interval)
+
+
+def _changes(entry: Entry) -> Cell:
+    changed = entry.changes
+    if changed is None:
+        return Cell("reference")
+    if not changed.better + changed.worse:
+        return Cell("all the same")
+    text = f"{changed.better} better, {changed.worse} worse"
+    return Cell(text, f"by chance: p {changed.p_value:.2g}")
 
 
 def _counted(count: int, n: int) -> Cell:

@@ -7,6 +7,7 @@ alone would hide differences that are there.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import comb
 from typing import Literal
 
 import numpy as np
@@ -35,6 +36,29 @@ class Difference:
         if self.low > 0:
             return "higher"
         return "lower" if self.high < 0 else "not told apart"
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Verdicts of one that another gave otherwise, on the same parts."""
+
+    better: int
+    """Right here and wrong there."""
+    worse: int
+    """Wrong here and right there."""
+
+    @property
+    def p_value(self) -> float:
+        """How often chance alone would be as lopsided: the exact test of Q. McNemar (1947)."""
+        n, fewer = self.better + self.worse, min(self.better, self.worse)
+        return min(1.0, sum(comb(n, k) for k in range(fewer + 1)) / (1 << max(0, n - 1)))
+
+
+def changes(fails: BoolArray, reference: BoolArray, is_defect: BoolArray) -> Changes:
+    """Counts the changed verdicts; all three are (N,) bool, of the same parts."""
+    differ = fails != reference
+    right = fails == is_defect
+    return Changes(int((differ & right).sum()), int((differ & ~right).sum()))
 
 
 def auroc_difference(

@@ -23,6 +23,7 @@ from calibration.compare import (
 )
 from calibration.evaluate import Evaluation
 from calibration.metrics import auroc, average_precision, confusion
+from calibration.paired import Changes
 from calibration.scorers import scorer_named
 from inspectd.core.bundle import Bundle
 from inspectd.core.errors import ConfigError
@@ -82,7 +83,7 @@ def outcome(tmp_path: Path, make_bundle: Callable[..., Bundle], builtin: Backbon
 
 def entry(made: Outcome, p50_ms: float = 1.0) -> Entry:
     """Of no difference to anyone."""
-    return Entry(made, Latency(p50_ms, None, 10), 1.0, None)
+    return Entry(made, Latency(p50_ms, None, 10), 1.0, None, None)
 
 
 def test_every_scorer_on_every_backbone(builtin: Backbone) -> None:
@@ -132,6 +133,8 @@ def test_entries_are_against_the_first(outcome: MakeOutcome) -> None:
     assert first.difference is None
     assert second.difference is not None
     assert second.difference.value == pytest.approx(1 / 3)
+    assert first.changes is None
+    assert second.changes == Changes(better=1, worse=0)
     assert first.image_ap == average_precision(made[0].scores, IS_DEFECT)
 
 

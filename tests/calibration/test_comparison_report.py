@@ -155,6 +155,10 @@ def test_figures(comparison: Comparison) -> None:
     assert rows["Overkill"][1][0] == "1 of 10"
     assert rows["AUROC against protoad"][0] == ("reference", "")
     assert rows["AUROC against protoad"][1][0].startswith("-0.")
+    assert rows["Verdicts against protoad"] == [
+        ("reference", ""),
+        ("0 better, 3 worse", "by chance: p 0.25"),
+    ]
     assert rows["Pixel AUROC"][0] == ("0.988", "")
     assert rows["Pixel AP"][0] == ("no masks", "")
     assert rows["Latency, median"] == [("10.0 ms", "n 20"), ("25.0 ms", "p99 31.5 ms, n 120")]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from calibration import paired
 from calibration.metrics import auroc
-from calibration.paired import ROUNDS, auroc_difference
+from calibration.paired import ROUNDS, Changes, auroc_difference, changes
 
 
 def scoring(seed: int, n_good: int, n_defect: int, gap: float) -> np.ndarray:
@@ -90,3 +91,23 @@ def test_the_seed_decides() -> None:
     assert first == again
     assert (first.low, first.high) != (other.low, other.high)
     assert first.low == pytest.approx(other.low, abs=0.05)
+
+
+def test_changed_verdicts() -> None:
+    """Only verdicts that differ count, and in which direction."""
+    is_defect = np.array([True, True, True, False, False])
+    ours = np.array([True, True, False, False, True])
+    theirs = np.array([True, False, False, True, False])
+    assert changes(ours, theirs, is_defect) == Changes(better=2, worse=1)
+    assert changes(theirs, ours, is_defect) == Changes(better=1, worse=2)
+    assert changes(ours, ours, is_defect) == Changes(0, 0)
+
+
+@pytest.mark.parametrize(
+    ("better", "worse"), [(0, 0), (0, 1), (3, 0), (0, 6), (2, 9), (10, 10), (400, 300)]
+)
+def test_the_exact_test(better: int, worse: int) -> None:
+    """The p-value is the two-sided binomial test's with equal odds."""
+    n = better + worse
+    expected = binomtest(better, n, 0.5).pvalue if n else 1.0
+    assert Changes(better, worse).p_value == pytest.approx(expected)
