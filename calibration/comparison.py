@@ -17,6 +17,8 @@ from inspectd.core.records import MapArray
 
 EACH = 6
 """Parts shown of a group, at most."""
+FEW_ROUNDS = 30
+"""Of the timing, below which the page says that they are few."""
 SPENT = (
     "The labelled pictures are those of test/, and they are spent by this: half of them found the "
     "thresholds and the other half is what a contender is chosen by. For an honest figure of the "
@@ -89,7 +91,7 @@ def compared(
         entries=tuple(found),
         failures=tuple(failed),
         shown=_shown(groups, turns.maps, made[0], halves),
-        notes=_notes(terms),
+        notes=_notes(terms, found),
         facts={**_facts(terms), **machine, "load average after timing": f"{load:.1f}", **tools()},
     )
     report("computing figures", 1, 1)
@@ -110,14 +112,27 @@ def _shown(
     )
 
 
-def _notes(terms: Terms) -> tuple[str, ...]:
-    twice = seen_before(find_good(terms.images), terms.halves)
-    warning = (
-        f"Warning: {twice} of the judged pictures are also among those learned from or held out, "
-        "so every figure here flatters; remove them from one of the two."
-    )
-    spent = (SPENT,) if is_test(terms.halves) else ()
-    return (*spent, warning) if twice else spent
+def _notes(terms: Terms, found: Sequence[Entry]) -> tuple[str, ...]:
+    """What must be known before a figure is read: spent or known pictures, and every warning."""
+    notes = [SPENT] if is_test(terms.halves) else []
+    if twice := seen_before(find_good(terms.images), terms.halves):
+        notes.append(
+            f"Warning: {twice} of the judged pictures are also among those learned from or held "
+            "out, so every figure here flatters; remove them from one of the two."
+        )
+    notes += [
+        f"{entry.name}: {remark}"
+        for entry in found
+        for remark in entry.outcome.bundle.manifest.remarks
+        if remark.startswith("Warning")
+    ]
+    rounds = min(entry.latency.n for entry in found)
+    if rounds < FEW_ROUNDS:
+        notes.append(
+            f"Latency rests on {rounds} rounds only: the machine is slow, or was busy. inspectd "
+            "bench measures it at length."
+        )
+    return tuple(notes)
 
 
 def _facts(terms: Terms) -> dict[str, str]:

@@ -40,7 +40,7 @@ def trade_off_figure(entries: Sequence[Entry], is_defect: BoolArray) -> Figure:
 def scores_figure(entries: Sequence[Entry], labels: Sequence[str]) -> Figure:
     """A plot for each contender on an axis of its own: every part, a row for each kind."""
     rows = sorted(set(labels), key=lambda label: (label != GOOD, label))
-    height = 0.75 + 0.24 * len(rows)
+    height = 0.95 + 0.24 * len(rows)
     figure = Figure(figsize=(9.6, height * len(entries)), layout="constrained")
     plots = figure.subplots(len(entries), 1, squeeze=False)[:, 0]
     for axes, entry in zip(plots, entries, strict=True):
@@ -98,7 +98,7 @@ def _draw_scores(axes: Axes, entry: Entry, labels: Sequence[str], rows: list[str
     axes.axvline(cut, color=INK, lw=1.2, ls="--")
     above = axes.get_xaxis_transform()
     axes.text(cut, 1.03, f"passes ◂ {cut:#.4g} ▸ fails", transform=above, ha="center", color=INK)
-    axes.set_title(entry.name, loc="left", fontsize=10, fontweight="bold")
+    axes.set_title(entry.name, loc="left", fontsize=10, fontweight="bold", pad=15)
     axes.set_yticks(range(len(rows)), rows)
     axes.xaxis.set_major_locator(MaxNLocator(8))
     axes.set(ylim=(len(rows) - 0.5, -0.5))

@@ -63,12 +63,6 @@ def _context(comparison: Comparison) -> dict[str, Any]:
         "heat_scale": overlay.jpeg_data_uri(overlay.heat_scale(12, 256)),
         "tiles": _tiles(comparison),
         "recipes": _recipes(entries),
-        "warnings": [
-            (entry.name, remark)
-            for entry in entries
-            for remark in entry.outcome.bundle.manifest.remarks
-            if remark.startswith("Warning")
-        ],
     }
 
 
@@ -111,6 +105,8 @@ def _difference(entry: Entry) -> Cell:
     gained = entry.difference
     if gained is None:
         return Cell("reference")
+    if gained.low == gained.high == 0:
+        return Cell("none", "on these parts")
     interval = f"{gained.low:+.3f} to {gained.high:+.3f}: {gained.verdict}"
     return Cell(f"{gained.value:+.3f}", interval)
 

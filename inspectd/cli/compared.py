@@ -48,7 +48,7 @@ def finish(
     show(Text.assemble(("report  ", "bold"), str(page)))
     place = f" --state-dir {shlex.quote(str(state_dir))}" if state_dir else ""
     best = leader(comparison.entries)
-    show(f"highest AUROC: {best.name}{_reservation(best, comparison.entries)}")
+    show(_favour(best, comparison.entries))
     show(Text("next", "bold"))
     if store is None:
         show(f"  {_calibrate_command(best, comparison, options)}{place}")
@@ -126,16 +126,18 @@ def _show_kept(comparison: Comparison, best: Entry, place: str) -> None:
     show(f"  inspectd product activate {comparison.product} {revision}{place}")
 
 
-def _reservation(best: Entry, entries: Sequence[Entry]) -> str:
-    """Of whom the leader isn't told apart, where the first contender is one of the two."""
+def _favour(best: Entry, entries: Sequence[Entry]) -> str:
+    """Whom the figures favour, and of whom that one isn't told apart."""
+    first = entries[0]
     level = [
         one.name
         for one in entries
         if one.difference is not None and one.difference.verdict == "not told apart"
     ]
-    if best is entries[0] and level:
-        return f", but not told apart from {', '.join(level)}"
-    return f", but not told apart from {entries[0].name}" if best.name in level else ""
+    if best is not first:
+        level = [first.name] if best.name in level else []
+    apart = f", but by AUROC not told apart from {', '.join(level)}" if level else ""
+    return f"best by AUROC, then F1, then latency: {best.name}{apart}"
 
 
 def _calibrate_command(best: Entry, comparison: Comparison, options: Mapping[str, Any]) -> str:

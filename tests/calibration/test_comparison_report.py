@@ -202,3 +202,14 @@ def test_a_single_one_is_left(comparison: Comparison) -> None:
         shown=tuple(replace(one, maps=one.maps[:1]) for one in comparison.shown),
     )
     assert "protoad stands alone" in words(render_comparison(alone))
+
+
+def test_what_these_parts_cannot_tell(comparison: Comparison) -> None:
+    """Where both rank the parts alike no interval of zero width is shown as if it were one."""
+    first, second = comparison.entries
+    assert second.difference is not None
+    alike = replace(second, difference=replace(second.difference, value=0.0, low=0.0, high=0.0))
+    text = words(render_comparison(replace(comparison, entries=(first, alike))))
+    assert "both rank every defect above every good part" in text
+    assert "none on these parts" in text
+    assert "+0.000 to +0.000" not in text
