@@ -193,7 +193,10 @@ def _drawn_of(comparison: Comparison, at: int) -> Mapping[int, tuple[str, ...]]:
         for one in comparison.shown
     }
     pixel = comparison.entries[at].outcome.bundle.manifest.threshold.pixel
-    return draw_gallery(exhibits, pixel).pictures
+    good = [one.maps[at] for one in comparison.shown if not one.picture.is_defect]
+    # Large defects would raise the scale above the pixel threshold
+    heat = overlay.heat_range(good or [one.maps[at] for one in comparison.shown], pixel)
+    return draw_gallery(exhibits, pixel, heat).pictures
 
 
 def _mask(one: Shown) -> Any:

@@ -64,10 +64,14 @@ def worst(scores: npt.NDArray[np.float64], is_defect: npt.NDArray[np.bool_]) -> 
     return {*order[is_defect[order]][:NEAR].tolist(), *order[~is_defect[order]][-NEAR:].tolist()}
 
 
-def draw_gallery(exhibits: Mapping[int, Exhibit], pixel: float | None) -> Gallery:
-    """Draws parts, by their place in the hold-out set."""
-    maps = [exhibit.anomaly_map for exhibit in exhibits.values()]
-    heat = overlay.heat_range(maps, pixel)
+def draw_gallery(
+    exhibits: Mapping[int, Exhibit],
+    pixel: float | None,
+    heat: tuple[float, float] | None = None,
+) -> Gallery:
+    """Draws parts, by their place in the hold-out set; without `heat` as suits all their maps."""
+    if heat is None:
+        heat = overlay.heat_range([one.anomaly_map for one in exhibits.values()], pixel)
     pictures = {index: _draw(exhibit, pixel, heat) for index, exhibit in exhibits.items()}
     return Gallery(heat, pixel, pictures)
 
