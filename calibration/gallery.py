@@ -25,7 +25,7 @@ MARKED, FOUND, INSPECTED = (30, 136, 229), (233, 30, 99), (67, 160, 71)
 region of interest."""
 NEAR = 12
 """Of each class, the parts with the worst scores that are drawn whatever the threshold."""
-_TILE = (256, 256)
+TILE = (256, 256)
 """(H, W) of a picture in the page, in pixels."""
 
 
@@ -64,10 +64,14 @@ def worst(scores: npt.NDArray[np.float64], is_defect: npt.NDArray[np.bool_]) -> 
     return {*order[is_defect[order]][:NEAR].tolist(), *order[~is_defect[order]][-NEAR:].tolist()}
 
 
-def draw_gallery(exhibits: Mapping[int, Exhibit], pixel: float | None) -> Gallery:
-    """Draws parts, by their place in the hold-out set."""
-    maps = [exhibit.anomaly_map for exhibit in exhibits.values()]
-    heat = overlay.heat_range(maps, pixel)
+def draw_gallery(
+    exhibits: Mapping[int, Exhibit],
+    pixel: float | None,
+    heat: tuple[float, float] | None = None,
+) -> Gallery:
+    """Draws parts, by their place in the hold-out set; without `heat` as suits all their maps."""
+    if heat is None:
+        heat = overlay.heat_range([one.anomaly_map for one in exhibits.values()], pixel)
     pictures = {index: _draw(exhibit, pixel, heat) for index, exhibit in exhibits.items()}
     return Gallery(heat, pixel, pictures)
 
@@ -108,5 +112,5 @@ def _draw(exhibit: Exhibit, pixel: float | None, heat: tuple[float, float]) -> t
     if exhibit.mask is not None:
         outlined = overlay.outline_mask(outlined, exhibit.mask, MARKED)
     hot = overlay.heat_overlay(exhibit.image, exhibit.anomaly_map, *heat)
-    fitted = (overlay.fit(picture, _TILE) for picture in (exhibit.image, hot, outlined))
+    fitted = (overlay.fit(picture, TILE) for picture in (exhibit.image, hot, outlined))
     return tuple(overlay.jpeg_data_uri(picture) for picture in fitted)

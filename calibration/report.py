@@ -7,27 +7,22 @@ would get wrong comes before what it gets right. The same report renders to the 
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import cycle
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
-import jinja2
-import matplotlib
 import numpy as np
 import numpy.typing as npt
-from markupsafe import Markup
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from calibration.gallery import Gallery
-from calibration.intervals import rule_of_three, wilson
+from calibration.intervals import rule_of_three
 from calibration.metrics import Confusion, auroc, confusion, precision_recall_f1_curve, roc_curve
+from calibration.page import AMBER, BLUE, INK, RED, Rate, plot_style, render, svg
 from calibration.scorers import Curve
 from inspectd.core import overlay
 from inspectd.core.bundle import PolicyPart
@@ -40,17 +35,6 @@ CaseGroup = Literal["escapes", "overkill", "nearest", "clearest", "typical"]
 
 CASES = 8
 """Parts shown in each group, at most."""
-_BLUE, _RED, _INK, _AMBER = "#2b6cb0", "#c2410c", "#1f2933", "#c9800a"
-_PLOT_STYLE: Any = {
-    "svg.fonttype": "none",
-    "text.parse_math": False,  # a kind of defect may be called "$5"
-    "font.size": 9,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "grid.color": "#e4e9ee",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,23 +79,6 @@ class CalibrationReport:
         return np.array([label != GOOD for label in self.labels], np.bool_)
 
 
-class Rate(NamedTuple):
-    """`k` parts of `n`, and what that says of all parts to come, as fractions."""
-
-    k: int
-    n: int
-
-    @property
-    def value(self) -> float:
-        """The share itself; of nothing, 0."""
-        return self.k / self.n if self.n else 0.0
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """Wilson, 95 %."""
-        return wilson(self.k, self.n)
-
-
 def choose_cases(
     scores: npt.NDArray[np.float64], labels: tuple[str, ...], threshold: float, limit: int
 ) -> dict[CaseGroup, list[int]]:
@@ -147,10 +114,8 @@ def render_calibration_report(report: CalibrationReport) -> str:
     """
     if report.is_defect.all():
         raise DatasetError("a report needs good hold-out parts; add some")
-    loader = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
-    pages = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
-    with matplotlib.rc_context(_PLOT_STYLE):
-        return pages.get_template("report.html.j2").render(_context(report))
+    with plot_style():
+        return render("report.html.j2", _context(report))
 
 
 def _context(report: CalibrationReport) -> dict[str, Any]:
@@ -170,9 +135,9 @@ def _context(report: CalibrationReport) -> dict[str, Any]:
         "warnings": [line for line in report.remarks if line.startswith("Warning")],
         "rule_of_three": rule_of_three,
         "kinds": _kinds(report),
-        "score_plot": _svg(_score_figure(report), "scores"),
-        "curve_plot": _svg(_curve_figure(report, counts), "curves") if has_defects else None,
-        "training_plot": _svg(_training_figure(report.curves), "training")
+        "score_plot": svg(_score_figure(report), "scores"),
+        "curve_plot": svg(_curve_figure(report, counts), "curves") if has_defects else None,
+        "training_plot": svg(_training_figure(report.curves), "training")
         if report.curves
         else None,
         "heat": report.gallery.heat,
@@ -229,7 +194,7 @@ def _score_figure(report: CalibrationReport) -> Figure:
     _draw_bars(bars, report)
     _draw_strip(strip, report, rows)
     for axes in (bars, strip):
-        axes.axvline(report.threshold.image, color=_INK, lw=1.2, ls="--")
+        axes.axvline(report.threshold.image, color=INK, lw=1.2, ls="--")
         _draw_band(axes, report.threshold)
     return figure
 
@@ -240,11 +205,11 @@ def _draw_bars(axes: Axes, report: CalibrationReport) -> None:
     width = float(np.ptp(np.append(scores, cut))) / 40 or 1.0
     first, last = np.floor((scores.min() - cut) / width), np.floor((scores.max() - cut) / width)
     edges = (cut + width * np.arange(first, last + 2)).tolist()
-    axes.hist(scores[~report.is_defect], edges, color=_BLUE, alpha=0.75, label="good")
+    axes.hist(scores[~report.is_defect], edges, color=BLUE, alpha=0.75, label="good")
     if report.is_defect.any():
-        axes.hist(scores[report.is_defect], edges, color=_RED, alpha=0.65, label="defective")
+        axes.hist(scores[report.is_defect], edges, color=RED, alpha=0.65, label="defective")
     after = "fails" if report.threshold.review_below is None else "review, then fails"
-    axes.text(cut, 1.03, f"passes ◂ {cut:#.4g} ▸ {after}", transform=above, ha="center", color=_INK)
+    axes.text(cut, 1.03, f"passes ◂ {cut:#.4g} ▸ {after}", transform=above, ha="center", color=INK)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylabel("parts")
     axes.legend(loc="upper right")
@@ -253,8 +218,8 @@ def _draw_bars(axes: Axes, report: CalibrationReport) -> None:
 def _draw_band(axes: Axes, threshold: Threshold) -> None:
     """The review band, where there is one: shaded up to the second threshold."""
     if threshold.review_below is not None:
-        axes.axvspan(threshold.image, threshold.review_below, color=_AMBER, alpha=0.15, lw=0)
-        axes.axvline(threshold.review_below, color=_AMBER, lw=1.2, ls="--")
+        axes.axvspan(threshold.image, threshold.review_below, color=AMBER, alpha=0.15, lw=0)
+        axes.axvline(threshold.review_below, color=AMBER, lw=1.2, ls="--")
 
 
 def _draw_strip(axes: Axes, report: CalibrationReport, rows: list[str]) -> None:
@@ -262,7 +227,7 @@ def _draw_strip(axes: Axes, report: CalibrationReport, rows: list[str]) -> None:
     for row, label in enumerate(rows):
         scores = report.scores[np.array(report.labels) == label]
         heights = row + (np.arange(scores.size) * 0.618) % 1 * 0.5 - 0.25
-        colour = _BLUE if label == GOOD else _RED
+        colour = BLUE if label == GOOD else RED
         axes.plot(scores, heights, "o", ms=3.2, mew=0, alpha=0.7, color=colour)
     axes.set_yticks(range(len(rows)), rows)
     axes.set(ylim=(len(rows) - 0.5, -0.5), xlabel=report.score_kind)
@@ -280,14 +245,14 @@ def _curve_figure(report: CalibrationReport, counts: Confusion) -> Figure:
 def _draw_trade_off(axes: Axes, report: CalibrationReport, counts: Confusion) -> None:
     """Escapes over overkill at every possible threshold; the limits asked for, as lines."""
     curve = roc_curve(report.scores, report.is_defect)
-    axes.plot(curve.fpr, 1 - curve.tpr, color=_BLUE, lw=1.8)
+    axes.plot(curve.fpr, 1 - curve.tpr, color=BLUE, lw=1.8)
     limits = report.policy.limits
     for name, draw in (("max_escape_rate", axes.axhline), ("max_overkill_rate", axes.axvline)):
         if name in limits:
-            draw(limits[name], color=_RED, lw=1, ls=":", label=f"{name.replace('_', ' ')}")
+            draw(limits[name], color=RED, lw=1, ls=":", label=f"{name.replace('_', ' ')}")
     for cut, colour, label in (
-        (report.threshold.image, _INK, "at the threshold, 95 %"),
-        (report.threshold.review_below, _AMBER, "at the second threshold, 95 %"),
+        (report.threshold.image, INK, "at the threshold, 95 %"),
+        (report.threshold.review_below, AMBER, "at the second threshold, 95 %"),
     ):
         if cut is not None:
             _draw_point(axes, confusion(report.scores, report.is_defect, cut), colour, label)
@@ -314,13 +279,13 @@ def _draw_point(axes: Axes, counts: Confusion, colour: str, label: str) -> None:
 def _draw_f1(axes: Axes, report: CalibrationReport, counts: Confusion) -> None:
     """Precision, recall and F1 over the threshold."""
     curve = precision_recall_f1_curve(report.scores, report.is_defect)
-    styles = {"precision": (_BLUE, "--"), "recall": (_RED, "-."), "f1": (_INK, "-")}
+    styles = {"precision": (BLUE, "--"), "recall": (RED, "-."), "f1": (INK, "-")}
     for name, (colour, line) in styles.items():
         # A value holds from its score down to the next lower one.
         share = getattr(curve, name)
         axes.step(curve.thresholds, share, line, where="post", color=colour, label=name)
-    axes.axvline(report.threshold.image, color=_INK, lw=1.2, ls="--")
-    axes.plot(report.threshold.image, counts.f1, "o", color=_INK, ms=6)
+    axes.axvline(report.threshold.image, color=INK, lw=1.2, ls="--")
+    axes.plot(report.threshold.image, counts.f1, "o", color=INK, ms=6)
     axes.set(xlabel=f"threshold on the {report.score_kind}", ylim=(0, 1.03))
     axes.legend(loc="lower left")
 
@@ -333,21 +298,10 @@ def _training_figure(curves: tuple[Curve, ...]) -> Figure:
     figure = Figure(figsize=(9.6, 3.2), layout="constrained")
     plots = figure.subplots(1, len(groups), squeeze=False)[0]
     for axes, (name, members) in zip(plots, groups.items(), strict=True):
-        for curve, colour in zip(members, cycle((_BLUE, _RED, _INK, _AMBER))):
+        for curve, colour in zip(members, cycle((BLUE, RED, INK, AMBER))):
             label = curve.name.partition(", ")[2] or name
             axes.plot(curve.epochs, curve.values, color=colour, lw=1.4, label=label)
         axes.set(xlabel="epochs", ylabel=name)
         if len(members) > 1:
             axes.legend(loc="best")
     return figure
-
-
-def _svg(figure: Figure, name: str) -> Markup:
-    """The figure as an SVG element, with ids of its own and the same bytes each time."""
-    text, nothing = io.StringIO(), dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    with matplotlib.rc_context({"svg.hashsalt": name}):
-        FigureCanvasSVG(figure).figure.savefig(text, format="svg", metadata=nothing)
-    element = "<svg " + text.getvalue().partition("<svg ")[2]  # without the XML prologue
-    for start in (' id="', '="#', "url(#"):
-        element = element.replace(start, f"{start}{name}-")
-    return Markup(element)  # noqa: S704 - matplotlib's own SVG; names in it are escaped there

@@ -323,12 +323,7 @@ def calibrate(
     require_writable(json_file)
     tiles = tiling_of(tile, overlap)
     side = input_size or (INPUT_SIZE if tiles is None else None)
-    if crop is not None and side is not None and crop > side:
-        raise ConfigError(f"--crop {crop} is larger than --input-size {side}; make it smaller")
-    if runtime.value.endswith(("bf16", "fp16", "int8")):
-        raise ConfigError(
-            f"--runtime: a threshold is found in fp32; evaluate and run may use {runtime.value}"
-        )
+    require_meant(side, crop, runtime)
     limits = (max_escape_rate, max_overkill_rate, cost_ratio, prevalence, false_alarm_rate)
     with needs_calibration():
         wanted = policy_of(policy, *limits, review_band)
@@ -382,10 +377,10 @@ def calibrate(
     try:
         with interruptible() as check, stages() as progress:
             bundle = _make(
-                store, request, limit, scorer, options, backbone, _checked(progress, check)
+                store, request, limit, scorer, options, backbone, checked(progress, check)
             )
     except Interrupted as stop:
-        _tell_interrupted(store, product, before)
+        tell_interrupted(store, product, before)
         tell_resumable(checkpoints)
         raise typer.Exit(stop.exit_status) from stop
     write_json(json_file, as_json(bundle, monotonic() - started))
@@ -421,14 +416,29 @@ def _make(
         from calibration.scorers import scorer_named
 
         scorer = scorer_named(scorer_name, **options)
-        _use_threads(request["threads"])
+        use_threads(request["threads"])
     report("loading libraries", 1, 1)
-    backbone = _backbone(backbone_name, report)
+    backbone = backbone_named(backbone_name, report)
     budget = None if limit is None else Budget(*limit)
     return make_revision(Request(**request, latency=budget), scorer, backbone, store, report)
 
 
-def _backbone(name: str, report: Report) -> Backbone:
+def require_meant(side: int | None, crop: int | None, runtime: RuntimeName) -> None:
+    """Refuses a crop of more than there is, and a runtime that no threshold is found in.
+
+    Raises:
+        ConfigError: one of them was asked for.
+    """
+    if crop is not None and side is not None and crop > side:
+        raise ConfigError(f"--crop {crop} is larger than --input-size {side}; make it smaller")
+    if runtime.value.endswith(("bf16", "fp16", "int8")):
+        raise ConfigError(
+            f"--runtime: a threshold is found in fp32; evaluate and run may use {runtime.value}"
+        )
+
+
+def backbone_named(name: str, report: Report) -> Backbone:
+    """A backbone by name or file; tells how far its download is."""
     from calibration.backbones import load_backbone
 
     stage = f"downloading {name} (KiB)"
@@ -442,14 +452,16 @@ def _precisions(text: str) -> tuple[str, ...]:
     return names
 
 
-def _use_threads(threads: int) -> None:
+def use_threads(threads: int) -> None:
     """Holds torch to so many threads; 0 takes every core this process may use."""
     import torch
 
     torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
 
 
-def _checked(report: Report, check: Callable[[], None]) -> Report:
+def checked(report: Report, check: Callable[[], None]) -> Report:
+    """Progress that is also where an interruption is noticed."""
+
     def reported(stage: str, done: int, total: int) -> None:
         check()
         report(stage, done, total)
@@ -457,7 +469,8 @@ def _checked(report: Report, check: Callable[[], None]) -> Report:
     return reported
 
 
-def _tell_interrupted(store: ProductStore, product: str, before: list[str]) -> None:
+def tell_interrupted(store: ProductStore, product: str, before: list[str]) -> None:
+    """Says what an interrupted command left: nothing, or a complete revision."""
     made = [revision for revision in store.revisions(product) if revision not in before]
     if not made:
         note("interrupted; nothing was changed", "yellow")

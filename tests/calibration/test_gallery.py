@@ -45,6 +45,16 @@ def test_what_was_drawn_comes_back(bundle: Bundle) -> None:
     assert read_gallery(_sealed(bundle)) == gallery
 
 
+def test_the_scale_can_be_another_sets() -> None:
+    """With a scale of its own a part is drawn on that, whatever its own map holds."""
+    hot = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
+    exhibits = {0: Exhibit(np.full((16, 16, 3), 90, np.uint8), hot, None)}
+    suited, given = draw_gallery(exhibits, None), draw_gallery(exhibits, None, (2.0, 3.0))
+    assert given.heat == (2.0, 3.0)
+    assert given.pictures[0][1] == given.pictures[0][0]  # all below the scale: no heat
+    assert suited.pictures[0][1] != suited.pictures[0][0]
+
+
 def test_an_older_revision_has_no_pictures(bundle: Bundle) -> None:
     """Version 1 kept none: the report then goes without."""
     assert read_gallery(bundle) == EMPTY
