@@ -11,9 +11,9 @@ from inspectd.cli.output import Report, needs_calibration, note, stages
 from inspectd.core.errors import ConfigError, InspectdError
 
 if TYPE_CHECKING:
-    from calibration.compare import Contender, Failure, Outcome
-    from calibration.comparison import Comparison
-    from calibration.contest import Terms
+    from calibration.comparison.contenders import Contender, Failure, Outcome
+    from calibration.comparison.contest import Terms
+    from calibration.comparison.record import Comparison
     from calibration.scorers import Scorer
     from inspectd.core.store import ProductStore
 
@@ -46,9 +46,9 @@ def prepared(
         labelled = _labelled(images, given["--labelled"])
         samples = find_labelled(labelled)
         report("loading libraries", 0, 1)
-        from calibration.compare import check_names, contenders
-        from calibration.contest import Terms
-        from calibration.halves import link_samples, split_halves
+        from calibration.comparison.contenders import check_names, contenders
+        from calibration.comparison.contest import Terms
+        from calibration.comparison.halves import link_samples, split_halves
         from calibration.scorers import scorer_named
         from calibration.training import device_named
 
@@ -87,8 +87,8 @@ def contested(
     Raises:
         InspectdError: not one could be made.
     """
-    from calibration.compare import Failure
-    from calibration.contest import contest
+    from calibration.comparison.contenders import Failure
+    from calibration.comparison.contest import contest
 
     made: list[Outcome] = []
     failed: list[Failure] = []
@@ -114,7 +114,7 @@ def compared(
     report: Report,
 ) -> Comparison:
     """Times those that were made, on this machine, and gathers what the page says."""
-    from calibration.comparison import compared as gathered
+    from calibration.comparison.record import compared as gathered
     from inspectd.bench.machine import this_machine
 
     machine = this_machine()
@@ -128,7 +128,7 @@ def compared(
 
 def scratch_store(folder: Path, product: str, revisions: list[str]) -> ProductStore:
     """For the contenders' revisions: it counts on from the product's own."""
-    from calibration.contest import counting_on
+    from calibration.comparison.contest import counting_on
 
     return counting_on(folder / "products", product, revisions[-1] if revisions else None)
 

@@ -13,8 +13,8 @@ from rich.text import Text
 from inspectd.cli.output import note, show, write_json
 
 if TYPE_CHECKING:
-    from calibration.compare import Entry
-    from calibration.comparison import Comparison
+    from calibration.comparison.contenders import Entry
+    from calibration.comparison.record import Comparison
     from inspectd.core.store import ProductStore
 
 
@@ -32,9 +32,9 @@ def finish(
     state_dir: Path | None,
 ) -> None:
     """Writes the page and the JSON, keeps the revisions where there is a store, and shows it."""
-    from calibration.compare import leader
-    from calibration.comparison_report import render_comparison
-    from calibration.contest import keep
+    from calibration.comparison.contenders import leader
+    from calibration.comparison.contest import keep
+    from calibration.comparison.report import render_comparison
     from inspectd.core.files import write_atomically
 
     write_atomically(page, render_comparison(comparison).encode())
@@ -58,7 +58,7 @@ def finish(
 
 def comparison_table(comparison: Comparison) -> Table:
     """For the terminal: the figures of the page."""
-    from calibration.comparison_report import cost_rows, figure_rows
+    from calibration.comparison.report import cost_rows, figure_rows
 
     entries = comparison.entries
     halves = comparison.halves
@@ -142,7 +142,7 @@ def _favour(best: Entry, entries: Sequence[Entry]) -> str:
 
 def _calibrate_command(best: Entry, comparison: Comparison, options: Mapping[str, Any]) -> str:
     """That makes the best contender for good; with test/ only keeping it does."""
-    from calibration.halves import is_test
+    from calibration.comparison.halves import is_test
 
     if is_test(comparison.halves):
         return f"{comparison.command} --keep"

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from typer.testing import Result
 
-from calibration import contest
+from calibration.comparison import contest
 from inspectd.cli import compare as command
 from inspectd.cli import output
 from inspectd.core.store import ProductStore

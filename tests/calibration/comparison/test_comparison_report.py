@@ -13,12 +13,19 @@ import numpy as np
 import pytest
 
 from calibration.backbones import load_backbone
-from calibration.compare import Contender, Failure, Latency, Outcome, choose_parts, entries
-from calibration.comparison import Comparison, Shown
-from calibration.comparison_report import cost_rows, figure_rows, render_comparison
+from calibration.comparison.contenders import (
+    Contender,
+    Failure,
+    Latency,
+    Outcome,
+    choose_parts,
+    entries,
+)
+from calibration.comparison.halves import Halves
+from calibration.comparison.record import Comparison, Shown
+from calibration.comparison.report import cost_rows, figure_rows, render_comparison
 from calibration.dataset import Sample
 from calibration.evaluate import Evaluation
-from calibration.halves import Halves
 from calibration.metrics import auroc, best_f1, confusion
 from calibration.scorers import Labelled, scorer_named
 from inspectd.core.bundle import Bundle

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from calibration.compare import Entry, Failure, Outcome, choose_parts, entries
-from calibration.contest import Terms, infer_in_turn, prepared
+from calibration.comparison.contenders import Entry, Failure, Outcome, choose_parts, entries
+from calibration.comparison.contest import Terms, infer_in_turn, prepared
+from calibration.comparison.halves import Halves, is_test, seen_before
 from calibration.dataset import find_good
 from calibration.facts import tools
-from calibration.halves import Halves, is_test, seen_before
 from calibration.scorers import Labelled, Report
 from inspectd.core.records import MapArray
 
@@ -31,7 +31,7 @@ class Shown:
     """A judged part of which there are pictures."""
 
     group: str
-    """Why it is shown: a key of `calibration.compare.choose_parts`."""
+    """Why it is shown: a key of `calibration.comparison.contenders.choose_parts`."""
     index: int
     """Its place among the judged."""
     picture: Labelled

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from calibration.compare import Entry
-from calibration.comparison import Comparison, Shown
-from calibration.comparison_plots import colours, scores_figure, trade_off_figure
+from calibration.comparison.contenders import Entry
+from calibration.comparison.plots import colours, scores_figure, trade_off_figure
+from calibration.comparison.record import Comparison, Shown
 from calibration.gallery import MARKED, TILE, Exhibit, draw_gallery
 from calibration.large import block_maxima, shrunk
 from calibration.page import Rate, plot_style, render, svg

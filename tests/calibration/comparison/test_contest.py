@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from calibration import contest as module
 from calibration.backbones import Backbone, load_backbone
-from calibration.compare import Contender, Failure, Outcome
-from calibration.contest import (
+from calibration.comparison import contest as module
+from calibration.comparison.contenders import Contender, Failure, Outcome
+from calibration.comparison.contest import (
     Terms,
     contest,
     counting_on,
@@ -20,9 +20,9 @@ from calibration.contest import (
     keep,
     time_in_turn,
 )
+from calibration.comparison.halves import link_samples, split_halves
 from calibration.dataset import find_labelled
 from calibration.evaluate import arrays, score_samples, summarise
-from calibration.halves import link_samples, split_halves
 from calibration.scorers import Fitted, Material, Report, scorer_named
 from inspectd.core.holdout import read_holdout
 from inspectd.core.store import ProductStore

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from calibration.compare import Entry
+from calibration.comparison.contenders import Entry
 from calibration.metrics import BoolArray, confusion, roc_curve
 from calibration.page import AMBER, BLUE, INK, RED
 from inspectd.core.holdout import GOOD

@@ -1,4 +1,4 @@
-"""Calibrates contenders alike and judges them on the same parts: the I/O around `compare`.
+"""Calibrates contenders alike and judges them on the same parts: the I/O around `contenders`.
 
 They are calibrated into a store in a scratch folder, so the product's revisions and the
 one that is active stay as they are; `keep` puts a revision beside them.
@@ -17,10 +17,10 @@ import numpy as np
 
 from calibration.backbones import Backbone
 from calibration.calibrate import Request, calibrate
-from calibration.compare import Contender, Failure, Latency, Outcome, latency_of
+from calibration.comparison.contenders import Contender, Failure, Latency, Outcome, latency_of
+from calibration.comparison.halves import Halves
 from calibration.dataset import Sample
 from calibration.evaluate import arrays, score_samples, summarise
-from calibration.halves import Halves
 from calibration.material import PreparedSamples
 from calibration.scorers import Fitted, Labelled, Material, Option, Report, Scorer
 from inspectd.core.bundle import Bundle
@@ -51,7 +51,7 @@ class Terms:
     """Folder of the pictures that were split."""
     halves: Halves
     holdout: Path
-    """Folder of the first half: see `calibration.halves.link_samples`."""
+    """Folder of the first half: see `calibration.comparison.halves.link_samples`."""
     resize: tuple[int, int]
     """(H, W) pixels."""
     crop: tuple[int, int] | None

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from calibration.backbones import Backbone, load_backbone
-from calibration.compare import (
+from calibration.comparison.contenders import (
     Contender,
     Entry,
     Latency,
@@ -21,9 +21,9 @@ from calibration.compare import (
     latency_of,
     leader,
 )
+from calibration.comparison.paired import Changes
 from calibration.evaluate import Evaluation
 from calibration.metrics import auroc, average_precision, confusion
-from calibration.paired import Changes
 from calibration.scorers import scorer_named
 from inspectd.core.bundle import Bundle
 from inspectd.core.errors import ConfigError

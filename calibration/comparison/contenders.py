@@ -1,6 +1,6 @@
 """Scorers and backbones side by side: who competes, and what may be said of it.
 
-All are calibrated alike and judged on the same parts, which none has seen: `calibration.halves`.
+All are calibrated alike and judged on the same parts, which none has seen: `halves`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from calibration.backbones import Backbone
+from calibration.comparison.paired import Changes, Difference, auroc_difference, changes
 from calibration.evaluate import Evaluation
 from calibration.metrics import BoolArray, FloatArray, average_precision
-from calibration.paired import Changes, Difference, auroc_difference, changes
 from calibration.scorers import Scorer
 from inspectd.core.bundle import MODEL, Bundle
 from inspectd.core.errors import ConfigError

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from calibration import paired
+from calibration.comparison import paired
+from calibration.comparison.paired import ROUNDS, Changes, auroc_difference, changes
 from calibration.metrics import auroc
-from calibration.paired import ROUNDS, Changes, auroc_difference, changes
 
 
 def scoring(seed: int, n_good: int, n_defect: int, gap: float) -> np.ndarray:

@@ -8,11 +8,11 @@ from types import ModuleType
 
 import pytest
 
+from calibration.comparison.halves import Halves, is_test, link_samples, seen_before, split_halves
 from calibration.dataset import Sample, find_holdout, find_labelled
-from calibration.halves import Halves, is_test, link_samples, seen_before, split_halves
 from inspectd.core.errors import DatasetError
 
-BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "half_split.py"
+BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "half_split.py"
 
 
 def samples(**counts: int) -> list[Sample]:
