@@ -131,6 +131,8 @@ def _load(network: ResNet, state: dict[str, torch.Tensor], path: Path, shape: st
             raise BackboneError(
                 f"{path}: {key} is {tuple(value.shape)}, {shape} has {tuple(wanted[key].shape)}"
             )
+        if not torch.isfinite(value).all():
+            raise BackboneError(f"{path}: {key} has values that are no numbers; train or save anew")
     network.load_state_dict(state, strict=False)
 
 

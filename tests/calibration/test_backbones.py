@@ -169,6 +169,15 @@ def test_other_weights_are_refused(tmp_path: Path) -> None:
         load_backbone(str(path))
 
 
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    """Those of a training that diverged."""
+    state = _state("resnet18")
+    state["layer2.0.conv1.weight"] = torch.full_like(state["layer2.0.conv1.weight"], torch.nan)
+    path = _saved(tmp_path / "weights.pth", state)
+    with pytest.raises(BackboneError, match=r"layer2\.0\.conv1\.weight has values that are no num"):
+        load_backbone(str(path))
+
+
 @pytest.mark.parametrize("spec", ["resnet19", "", "builtin2", "efficientnet"])
 def test_an_unknown_name_is_refused(spec: str) -> None:
     """The refusal lists the names there are."""
