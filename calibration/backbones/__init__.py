@@ -19,6 +19,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
+from calibration.backbones.builtin import is_packed, unpacked
 from calibration.backbones.filterbank import FilterBank
 from calibration.backbones.resnet import SHAPES, ResNet, shape_of
 from inspectd.core.bundle import sha256_of
@@ -33,8 +34,8 @@ FILES = {
     "wide_resnet50_2": "wide_resnet50_2-95faca4d.pth",
 }
 """torchvision's file names: the eight digits begin the file's sha256."""
-BUILTIN = "builtin"
-NAMES = (BUILTIN, *SHAPES)
+BUILTIN, FILTERBANK = "builtin", "filterbank"
+NAMES = (BUILTIN, FILTERBANK, *SHAPES)
 
 Report = Callable[[int, int], None]
 Network = FilterBank | ResNet
@@ -61,12 +62,14 @@ def load_backbone(spec: str, report: Report | None = None) -> Backbone:
     Raises:
         BackboneError: unknown name, missing or damaged file, other network, failed download.
     """
-    if spec == BUILTIN:
+    if spec in (BUILTIN, FILTERBANK):
         bank = FilterBank().eval()
-        return Backbone(BUILTIN, bank, hashlib.sha256(save(bank.state_dict())).hexdigest())
+        return Backbone(spec, bank, hashlib.sha256(save(bank.state_dict())).hexdigest())
     name, file = _parsed(spec)
     path = file if file is not None else _downloaded(str(name), report)
     state = read_weights(path)
+    if name is None and is_packed(state):
+        return Backbone(path.stem, unpacked(state), sha256_of(path))
     shape = name or _named_by_file(path, state)
     network = ResNet(SHAPES[shape])
     _load(network, state, path, shape)
