@@ -43,9 +43,10 @@ def packed(network: ResNet, about: Mapping[str, str]) -> bytes:
     """The network as a safetensors file, with text about it in the metadata."""
     tensors = {}
     for (first, convolution), (second, norm) in _pairs(network):
-        scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+        mean, variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
+        scale = norm.weight / torch.sqrt(variance + norm.eps)
         tensors[f"{first}.weight"] = convolution.weight * scale[:, None, None, None]
-        tensors[f"{second}.bias"] = norm.bias - norm.running_mean * scale
+        tensors[f"{second}.bias"] = norm.bias - mean * scale
     halves = {name: value.detach().half().contiguous() for name, value in tensors.items()}
     return save(halves, dict(about))
 

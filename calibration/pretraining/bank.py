@@ -69,6 +69,8 @@ class Bank:
         columns = [(torch.remainder(left + step, SIDE)).long() for step in (0, 1)]
         flat = self.sheets.reshape(-1, 3)
         starts = [(slots * SIDE + row) * SIDE for row in rows]
-        above = torch.lerp(*(flat[starts[0] + column].float() for column in columns), right)
-        below = torch.lerp(*(flat[starts[1] + column].float() for column in columns), right)
+        above, below = (
+            torch.lerp(flat[start + columns[0]].float(), flat[start + columns[1]].float(), right)
+            for start in starts
+        )
         return torch.lerp(above, below, down) / 255

@@ -120,7 +120,7 @@ def _ripples(dice: Dice, dy: torch.Tensor, dx: torch.Tensor) -> torch.Tensor:
         frequency, angle = dice.log_uniform(0.1, 1.2, len(dy)), dice.uniform(0, 6.3, len(dy))
         fy, fx = _wide(frequency * angle.sin()), _wide(frequency * angle.cos())
         total = total + torch.sin(fy * dy + fx * dx + _wide(dice.uniform(0, 6.3, len(dy))))
-    return total / WAVES**0.5
+    return total / math.sqrt(WAVES)
 
 
 def _wide(values: torch.Tensor) -> torch.Tensor:

@@ -33,7 +33,8 @@ def noise(formulas: Formulas, side: int, dice: Dice) -> torch.Tensor:
 def filtered(field: torch.Tensor, spectrum: torch.Tensor) -> torch.Tensor:
     """(n, S, S) through an (n, S, S) spectrum, symmetric about 0."""
     half = spectrum[..., : field.shape[-1] // 2 + 1]
-    return torch.fft.irfft2(torch.fft.rfft2(field) * half, s=field.shape[-2:])
+    out: torch.Tensor = torch.fft.irfft2(torch.fft.rfft2(field) * half, s=field.shape[-2:])
+    return out
 
 
 def smooth_noise(count: int, side: int, reach: float, dice: Dice) -> torch.Tensor:
@@ -51,7 +52,8 @@ def stamps(formulas: Formulas, side: int, dice: Dice) -> torch.Tensor:
     is_placed = dice.uniform(0, 1, len(formulas), side, side) < rate
     signs = torch.where(_wide(formulas.is_signed), dice.sign(len(formulas), side, side), 1.0)
     placed = torch.fft.rfft2(torch.where(is_placed, signs, 0.0))
-    return torch.fft.irfft2(placed * torch.fft.rfft2(figure), s=(side, side))
+    out: torch.Tensor = torch.fft.irfft2(placed * torch.fft.rfft2(figure), s=(side, side))
+    return out
 
 
 def cells(formulas: Formulas, side: int, dice: Dice) -> torch.Tensor:

@@ -41,11 +41,12 @@ class Names(nn.Module):
             nn.Parameter(functional.normalize(torch.randn(count, width), dim=1))
             for width in channels
         )
+        self.centres = nn.ModuleList(nn.BatchNorm1d(width, affine=False) for width in channels)
 
     def forward(self, stage: int, features: torch.Tensor) -> torch.Tensor:
         """(N, C) features to (N, materials)."""
         directions = functional.normalize(self.directions[stage], dim=1)
-        return SHARPNESS * functional.normalize(features, dim=1) @ directions.T
+        return SHARPNESS * functional.normalize(self.centres[stage](features), dim=1) @ directions.T
 
 
 def naming(names: Names, stages: Stages, scenes: Scenes, dice: Dice) -> list[torch.Tensor]:
@@ -81,12 +82,13 @@ def telling(stages: Stages, scenes: Scenes, good: int, dice: Dice) -> torch.Tens
     is_defect = share.flatten(1) >= LEAST  # (B, h * w)
     score = dice.uniform(0, 1, *is_defect.shape) + FAVOUR * is_defect
     chosen = score.topk(min(COMPARED, score.shape[1]), dim=1).indices  # (B, N)
-    features = patches_at(stages, chosen).unflatten(0, (products, views))
+    features = patches_at(stages, chosen)
+    features = features.reshape(products, views, *features.shape[1:])
     references = features[:, :good].flatten(1, 2)  # (P, R, C)
     asked = features[:, good:].flatten(1, 2)  # (P, M, C)
     distance = 1 - (asked @ references.transpose(1, 2)).amax(dim=2)  # (P, M)
     masks = [
-        mask.gather(1, chosen).unflatten(0, (products, views))[:, good:].flatten(1)
+        mask.gather(1, chosen).reshape(products, views, -1)[:, good:].flatten(1)
         for mask in (is_normal, is_defect)
     ]
     return ranking(distance, *masks)

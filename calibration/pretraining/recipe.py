@@ -32,7 +32,7 @@ SETTLING = 40
 """Batches over which the statistics of the averaged network are taken at the end."""
 MOST_GAP_S = 60.0
 """A pause between two steps that is longer is no training (a machine that slept)."""
-SMALL = Batch(products=6, good=3, defective=2, side=112)
+SMALL = Batch(products=4, good=2, defective=2, side=96)
 """Pictures of a step on a CPU."""
 LARGE = Batch(products=48, good=3, defective=2, side=112)
 """Pictures of a step on a GPU."""
@@ -44,12 +44,12 @@ class Recipe:
     """All that decides the weights, but for the time."""
 
     seed: int = 0
-    materials: int = 1024
+    materials: int = 256
     """Formulas that are told apart."""
     batch: Batch = SMALL
-    learning_rate: float = 2e-3
+    learning_rate: float = 1e-3
     weight_decay: float = 0.02
-    telling: float = 1.0
+    telling: float = 3.0
     """Weight of telling defects; naming weighs 1 in all."""
     steps: int = 100_000
     """At most; the budget ends the training earlier."""
@@ -85,7 +85,8 @@ class Pretraining:
         """Takes the recipe, where to compute, and the seconds that the training may take."""
         self.recipe, self.device, self.budget_s, self.report = recipe, device, budget_s, report
         self.clock = clock
-        self.model = Pupil(recipe).to(device, memory_format=torch.channels_last)
+        self.model = Pupil(recipe).to(device)
+        self.model.trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         decayed = [p for p in self.model.trunk.network.parameters() if p.ndim > 1]
         others = [p for p in self.model.trunk.network.parameters() if p.ndim <= 1]
         self._adam = torch.optim.AdamW(
@@ -132,7 +133,8 @@ class Pretraining:
                 scenes = self._scenes(Dice(self.device, self.recipe.seed, 4, index))
                 self._seen(network, scenes)
                 self.report("settling statistics", index + 1, SETTLING)
-        return network.eval().cpu()
+        network.eval().cpu()
+        return network
 
     def _scenes(self, dice: Dice) -> Scenes:
         """The next batch; the bank's sheets are drawn when they are first needed."""
@@ -201,5 +203,5 @@ def initialised(network: ResNet) -> ResNet:
 def is_quick_in_half(device: str) -> bool:
     """Whether bfloat16 saves time there."""
     if device == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -201,7 +201,7 @@ def _photographed(colours: torch.Tensor, batch: Batch, dice: Dice) -> torch.Tens
     pictures = _blurred(pictures, dice.uniform(0.1, 1, *shape).flatten())
     level = dice.log_uniform(0.002, 0.03, len(pictures), 1, 1, 1)
     noisy = pictures + level * dice.normal(*pictures.shape)
-    return noisy.clamp(0, 1).unflatten(0, shape)
+    return noisy.clamp(0, 1).reshape(*shape, *noisy.shape[1:])
 
 
 def _blurred(pictures: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
