@@ -93,6 +93,7 @@ def pretrain(
                 _checked(progress, check),
             )
     except Interrupted as stop:
+        note("interrupted", "yellow")
         tell_resumable(folder)
         raise typer.Exit(stop.exit_status) from stop
     write_json(json_file, content)

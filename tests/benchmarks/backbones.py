@@ -20,10 +20,12 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from statistics import fmean, median
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -31,14 +33,15 @@ from safetensors import safe_open
 
 from calibration.backbones import Backbone, load_backbone
 from calibration.backbones.builtin import blank_network
-from calibration.dataset import PreparedImages, find_good
+from calibration.dataset import PreparedImages, Sample, find_good, find_labelled
 from calibration.graph import ScoringGraph
+from calibration.material import PreparedSamples, pictures_of
 from calibration.metrics import auroc, has_defective_pixel, pixel_auroc
 from calibration.pretraining.recipe import initialised
 from calibration.scorers import Material
 from calibration.scorers.protoad import ProtoAD
 from inspectd.core.preprocess import Preprocessing
-from inspectd.core.records import ImageArray, MaskArray
+from inspectd.core.records import ImageArray
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 IMAGENET = f"ImageNet={SHARED / 'weights' / 'resnet18_imagenet1k.safetensors'}"
@@ -49,6 +52,7 @@ CHECKPOINT = "checkpoint.safetensors"
 AVERAGE = "model/trunk.average."
 BATCH = 8
 TIMED = 15
+Value = TypeVar("Value")
 
 
 def main() -> None:
@@ -104,58 +108,35 @@ def judged(
     """ProtoAD's figures on one category."""
     sides = (arguments.side, arguments.side)
     preprocessing = Preprocessing(resize=sides, crop=sides)
-    good = PreparedImages(spread(find_good(folder), arguments.train), preprocessing)
-    scorer = ProtoAD(max_patches=arguments.patches)
+    good = list(PreparedImages(spread(find_good(folder), arguments.train), preprocessing))
+    asked = list(PreparedSamples(test_samples(folder, arguments.test), preprocessing))
     started = perf_counter()
-    fitted = scorer.fit(Material([good[i] for i in range(len(good))]), backbone, 0, lambda *_: None)
-    graph = ScoringGraph(backbone, fitted.head, sides).eval()
-    paths = test_pictures(folder, arguments.test)
-    pictures = PreparedImages(paths, preprocessing)
-    scores, maps = scored(graph, [pictures[i] for i in range(len(pictures))])
-    is_defect = np.array([path.parent.name != "good" for path in paths])
-    known = [(m, mask_of(path, sides)) for m, path in zip(maps, paths, strict=True)]
-    known = [
-        (m, mask) for (m, mask), path in zip(known, paths, strict=True) if is_known(mask, path)
-    ]
-    masks = [mask for _, mask in known]
+    scorer = ProtoAD(max_patches=arguments.patches)
+    fitted = scorer.fit(Material(good), backbone, 0, lambda *_: None)
+    scores, maps = scored(ScoringGraph(backbone, fitted.head, sides).eval(), pictures_of(asked))
+    known = [(a, one) for a, one in zip(maps, asked, strict=True) if one.mask is not None]
+    masks = [one.mask if one.is_defect else None for _, one in known]
     return {
-        "image": auroc(scores, is_defect),
-        "pixel": pixel_auroc([m for m, _ in known], masks) if has_defective_pixel(masks) else None,
-        "pictures": len(paths),
+        "image": auroc(scores, np.array([one.is_defect for one in asked])),
+        "pixel": pixel_auroc([a for a, _ in known], masks) if has_defective_pixel(masks) else None,
+        "pictures": len(asked),
         "seconds": round(perf_counter() - started, 1),
     }
 
 
-def spread(paths: Sequence[Path], count: int) -> list[Path]:
-    """At most so many, evenly spread."""
-    if len(paths) <= count:
-        return list(paths)
-    return [paths[index * len(paths) // count] for index in range(count)]
-
-
-def test_pictures(folder: Path, count: int) -> list[Path]:
+def test_samples(folder: Path, count: int) -> list[Sample]:
     """Good and defective ones in the proportion of the test set, each kind evenly spread."""
-    kinds = sorted(path for path in (folder / "test").iterdir() if path.is_dir())
-    pictures = [sorted(kind.iterdir()) for kind in kinds]
-    share = min(1.0, count / sum(map(len, pictures)))
-    return [path for kind in pictures for path in spread(kind, max(1, round(share * len(kind))))]
+    samples = find_labelled(folder)
+    share = min(1.0, count / len(samples))
+    kinds = [list(kind) for _, kind in groupby(samples, key=attrgetter("label"))]
+    return [one for kind in kinds for one in spread(kind, max(1, round(share * len(kind))))]
 
 
-def mask_of(path: Path, size: tuple[int, int]) -> MaskArray | None:
-    """The (H, W) mask of a defective picture; None where there is none."""
-    import cv2
-
-    kind = path.parent.name
-    file = path.parents[2] / "ground_truth" / kind / f"{path.stem}_mask.png"
-    if not file.is_file():
-        return None
-    mask = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
-    return cv2.resize(mask, size[::-1], interpolation=cv2.INTER_NEAREST)
-
-
-def is_known(mask: MaskArray | None, path: Path) -> bool:
-    """Whether it is known which pixels are defective."""
-    return mask is not None or path.parent.name == "good"
+def spread(values: Sequence[Value], count: int) -> list[Value]:
+    """At most so many, evenly spread."""
+    if len(values) <= count:
+        return list(values)
+    return [values[index * len(values) // count] for index in range(count)]
 
 
 def scored(

@@ -16,8 +16,9 @@ from inspectd.core.images import read_image
 Invoke = Callable[..., Result]
 
 
-def test_weights_are_made(invoke: Invoke, tmp_path: Path) -> None:
+def test_weights_are_made(invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A moment's training writes a backbone that says how it was made, and leaves nothing else."""
+    monkeypatch.setattr("calibration.pretraining.recipe.SETTLING", 2)
     out, account = tmp_path / "mine.safetensors", tmp_path / "made.json"
     result = invoke(
         *("pretrain", "--out", out, "--budget", "0.01", "--materials", "4"),

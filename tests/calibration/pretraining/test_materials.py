@@ -42,7 +42,8 @@ def test_every_material_has_something_to_see(sheets: torch.Tensor) -> None:
     """No sheet is of one colour, and no two are alike."""
     assert sheets.dtype == torch.uint8
     assert sheets.float().std(dim=(1, 2)).amax(dim=1).min() > 1
-    distances = torch.cdist(*[sheets.float().flatten(1)] * 2)
+    flat = sheets.float().flatten(1)
+    distances = torch.cdist(flat, flat)
     assert distances[~torch.eye(COUNT, dtype=torch.bool)].min() > 100
 
 

@@ -29,6 +29,12 @@ def test_the_rate_rises_and_falls() -> None:
     assert rate_at(0.5) > rate_at(0.9) > rate_at(1.0) == rate_at(1.2) == 0
 
 
+@pytest.fixture(autouse=True)
+def _few_settling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Statistics of a few batches will do."""
+    monkeypatch.setattr("calibration.pretraining.recipe.SETTLING", 2)
+
+
 def test_a_resumed_training_gives_the_same_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
