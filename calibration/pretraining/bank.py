@@ -28,7 +28,7 @@ class Bank:
     def __init__(self, count: int, seed: int, device: str) -> None:
         """Takes the number of materials; the bank is empty until it is filled."""
         self.count, self.seed, self.device = count, seed, device
-        self.formulas = drawn_formulas(count, seed, device)
+        self.formulas = drawn_formulas(count, seed).on(device)
         self.sheets = torch.zeros((count * COPIES, SIDE, SIDE, 3), dtype=torch.uint8, device=device)
         self.means = torch.zeros((count * COPIES, 3), device=device)
 

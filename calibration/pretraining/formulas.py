@@ -85,10 +85,14 @@ class Formulas:
         """The materials of an (n,) index or mask."""
         return Formulas(**{one.name: getattr(self, one.name)[which] for one in fields(self)})
 
+    def on(self, device: str) -> Formulas:
+        """The same, where it is computed with."""
+        return Formulas(**{one.name: getattr(self, one.name).to(device) for one in fields(self)})
 
-def drawn_formulas(count: int, seed: int, device: str) -> Formulas:
-    """Materials, the same for the same seed."""
-    dice = Dice(device, seed, 1)
+
+def drawn_formulas(count: int, seed: int) -> Formulas:
+    """Materials, the same for the same seed on every device; on the CPU."""
+    dice = Dice("cpu", seed, 1)
     return Formulas(
         kind=dice.below(len(KINDS), count),
         angle=dice.uniform(0, math.pi, count),

@@ -1,9 +1,9 @@
 """What the network learns: to name materials, and to tell defects from good parts by cosines.
 
-Naming: each stage's features, of length 1, are compared with one learned direction per material
-(NormFace, Wang et al. 2017). Telling: good pictures of a product give references, and the cosine
-to the nearest reference must be lower on the product's defects than anywhere else: what ProtoAD
-(equation 3) will ask of the features, asked while they are learned.
+Naming: from each stage's features one linear map tells the material, and another its family, which
+has few members and is learned first. Telling: good pictures of a product give references, and the
+cosine to the nearest reference must be lower on the product's defects than anywhere else: what
+ProtoAD (equation 3) will ask of the features, asked while they are learned.
 """
 
 from __future__ import annotations
@@ -16,14 +16,12 @@ from calibration.pretraining.dice import Dice
 from calibration.pretraining.scenes import Scenes
 
 Stages = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-SHARPNESS = 16.0
-"""Of the softmax over cosines."""
 STEEPNESS = 3.0
 """Of the ranking, in powers of e of a distance."""
 NAMED = 48
 """Places per picture and stage that are named."""
 COMPARED = 160
-"""Places per picture that are compared."""
+"""Places per defective picture that are compared with all places of the good ones."""
 FAVOUR = 0.7
 """By how much places of a defect are preferred among them."""
 LEAST = 0.25
@@ -32,21 +30,27 @@ EPSILON = 1e-4
 
 
 class Names(nn.Module):
-    """One direction per stage and material."""
+    """Per stage, what tells materials and families apart; it starts from zero."""
 
-    def __init__(self, channels: tuple[int, ...], count: int) -> None:
-        """Takes the stages' channels and the number of materials."""
+    families: torch.Tensor
+
+    def __init__(self, channels: tuple[int, ...], families: torch.Tensor) -> None:
+        """Takes the stages' channels and the (materials,) family of each material."""
         super().__init__()
-        self.directions = nn.ParameterList(
-            nn.Parameter(functional.normalize(torch.randn(count, width), dim=1))
-            for width in channels
-        )
+        self.register_buffer("families", families)
+        outputs = len(families) + int(families.max()) + 1
+        self.maps = nn.ModuleList(nn.Linear(width, outputs) for width in channels)
         self.centres = nn.ModuleList(nn.BatchNorm1d(width, affine=False) for width in channels)
+        for one in self.maps.parameters():
+            nn.init.zeros_(one)
 
-    def forward(self, stage: int, features: torch.Tensor) -> torch.Tensor:
-        """(N, C) features to (N, materials)."""
-        directions = functional.normalize(self.directions[stage], dim=1)
-        return SHARPNESS * functional.normalize(self.centres[stage](features), dim=1) @ directions.T
+    def loss(self, stage: int, features: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        """Of (N, C) features of (N,) materials; -1 doesn't count."""
+        found = self.maps[stage](self.centres[stage](features))
+        materials, families = found.tensor_split([len(self.families)], dim=1)
+        family = torch.where(wanted < 0, wanted, self.families[wanted.clamp_min(0)])
+        fine = functional.cross_entropy(materials, wanted, ignore_index=-1)
+        return fine + functional.cross_entropy(families, family, ignore_index=-1)
 
 
 def naming(names: Names, stages: Stages, scenes: Scenes, dice: Dice) -> list[torch.Tensor]:
@@ -61,7 +65,7 @@ def naming(names: Names, stages: Stages, scenes: Scenes, dice: Dice) -> list[tor
         rows = torch.arange(len(labels), device=labels.device)[:, None]
         found = features.flatten(2).transpose(1, 2)[rows, chosen].flatten(0, 1).float()
         wanted = labels[rows, chosen].flatten()
-        losses.append(functional.cross_entropy(names(index, found), wanted, ignore_index=-1))
+        losses.append(names.loss(index, found, wanted))
     return losses
 
 
@@ -77,21 +81,30 @@ def _labels(materials: torch.Tensor, defects: torch.Tensor, stride: int) -> torc
 def telling(stages: Stages, scenes: Scenes, good: int, dice: Dice) -> torch.Tensor:
     """The ranking loss: normal places nearer to the references than defective ones."""
     products, views = scenes.defects.shape[:2]
-    share = functional.avg_pool2d(scenes.defects.flatten(0, 1).float()[:, None], 4)  # (B, 1, h, w)
+    share = functional.avg_pool2d(scenes.defects[:, good:].flatten(0, 1).float()[:, None], 4)
     is_normal = functional.max_pool2d(share, 3, stride=1, padding=1).flatten(1) == 0
-    is_defect = share.flatten(1) >= LEAST  # (B, h * w)
+    is_defect = share.flatten(1) >= LEAST  # (D, h * w)
     score = dice.uniform(0, 1, *is_defect.shape) + FAVOUR * is_defect
-    chosen = score.topk(min(COMPARED, score.shape[1]), dim=1).indices  # (B, N)
-    features = patches_at(stages, chosen)
-    features = features.reshape(products, views, *features.shape[1:])
-    references = features[:, :good].flatten(1, 2)  # (P, R, C)
-    asked = features[:, good:].flatten(1, 2)  # (P, M, C)
+    chosen = score.topk(min(COMPARED, score.shape[1]), dim=1).indices  # (D, N)
+    first, others = _split(stages, products, views, good)
+    everywhere = torch.arange(score.shape[1], device=score.device).expand(len(first[0]), -1)
+    references = patches_at(first, everywhere).reshape(products, -1, _width(stages))
+    asked = patches_at(others, chosen).reshape(products, -1, _width(stages))
     distance = 1 - (asked @ references.transpose(1, 2)).amax(dim=2)  # (P, M)
-    masks = [
-        mask.gather(1, chosen).reshape(products, views, -1)[:, good:].flatten(1)
-        for mask in (is_normal, is_defect)
-    ]
+    masks = [mask.gather(1, chosen).reshape(products, -1) for mask in (is_normal, is_defect)]
     return ranking(distance, *masks)
+
+
+def _split(stages: Stages, products: int, views: int, good: int) -> tuple[Stages, Stages]:
+    """The stages of good pictures, and of the others."""
+    whole = [stage.reshape(products, views, *stage.shape[1:]) for stage in stages]
+    first, second, third = (stage[:, :good].flatten(0, 1) for stage in whole)
+    fourth, fifth, sixth = (stage[:, good:].flatten(0, 1) for stage in whole)
+    return (first, second, third), (fourth, fifth, sixth)
+
+
+def _width(stages: Stages) -> int:
+    return sum(stage.shape[1] for stage in stages)
 
 
 def patches_at(stages: Stages, chosen: torch.Tensor) -> torch.Tensor:
@@ -117,12 +130,10 @@ def ranking(
     """Mean over products of how far defects fail to lie beyond normal places, all (P, M).
 
     Logarithms make it a matter of ratios, so that nothing is gained by scaling all distances.
-    Normal places count by their distance: the farthest decides about a picture.
     """
     level = (distance + EPSILON).log()
-    weights = (distance * is_normal).detach()
-    weights = weights / weights.sum(dim=1, keepdim=True).clamp_min(EPSILON)
-    wanted = is_defect / is_defect.sum(dim=1, keepdim=True).clamp_min(1)  # (P, M)
+    counted = is_normal / is_normal.sum(dim=1, keepdim=True).clamp_min(1)  # (P, M)
+    wanted = is_defect / is_defect.sum(dim=1, keepdim=True).clamp_min(1)
     gaps = STEEPNESS * (level[:, :, None] - level[:, None, :])  # normal - defective
-    pairs = weights[:, :, None] * wanted[:, None, :]
+    pairs = counted[:, :, None] * wanted[:, None, :]
     return (pairs * functional.softplus(gaps)).sum() / pairs.sum().clamp_min(EPSILON)

@@ -21,11 +21,14 @@ from calibration.backbones.builtin import blank_network
 from calibration.backbones.resnet import ResNet
 from calibration.pretraining.bank import Bank
 from calibration.pretraining.dice import Dice
+from calibration.pretraining.formulas import CURVES, drawn_formulas
 from calibration.pretraining.losses import Names, Stages, naming, telling
 from calibration.pretraining.scenes import Batch, Scenes, draw_scenes
 from calibration.scorers import Material, Report
 from calibration.training import Outcome, Plan, train
 
+HASTE = 3.0
+"""Of what names materials: its learning rate in terms of the network's."""
 WARM_UP = 0.04
 """Share of the training."""
 SETTLING = 40
@@ -47,9 +50,9 @@ class Recipe:
     materials: int = 256
     """Formulas that are told apart."""
     batch: Batch = SMALL
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     weight_decay: float = 0.02
-    telling: float = 3.0
+    telling: float = 2.0
     """Weight of telling defects; naming weighs 1 in all."""
     steps: int = 100_000
     """At most; the budget ends the training earlier."""
@@ -66,7 +69,8 @@ class Pupil(nn.Module):
         super().__init__()
         network = initialised(blank_network())
         self.trunk = Averaged(network)
-        self.names = Names(network.channels, recipe.materials)
+        formulas = drawn_formulas(recipe.materials, recipe.seed)
+        self.names = Names(network.channels, formulas.kind * len(CURVES) + formulas.curve)
         self.register_buffer("seconds", torch.zeros((), dtype=torch.float64))
         self.register_buffer("refreshes", torch.zeros((), dtype=torch.int64))
 
@@ -91,8 +95,13 @@ class Pretraining:
         others = [p for p in self.model.trunk.network.parameters() if p.ndim <= 1]
         self._adam = torch.optim.AdamW(
             [
-                {"params": decayed, "weight_decay": recipe.weight_decay},
-                {"params": [*others, *self.model.names.parameters()], "weight_decay": 0.0},
+                {"params": decayed, "weight_decay": recipe.weight_decay, "share": 1.0},
+                {"params": others, "weight_decay": 0.0, "share": 1.0},
+                {
+                    "params": list(self.model.names.parameters()),
+                    "weight_decay": 0.0,
+                    "share": HASTE,
+                },
             ],
             lr=recipe.learning_rate,
         )
@@ -166,7 +175,7 @@ class Pretraining:
         if self.budget_s is not None:
             share = max(share, float(self.model.seconds) / self.budget_s)
         for group in self._adam.param_groups:
-            group["lr"] = self.recipe.learning_rate * rate_at(share)
+            group["lr"] = self.recipe.learning_rate * rate_at(share) * group["share"]
 
 
 def recipe_for(device: str, seed: int, materials: int) -> Recipe:

@@ -30,11 +30,17 @@ def stages_of(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.T
     return first, second, third
 
 
+def perfect_names() -> Names:
+    """Takes the material, and its family of the same number, straight from the features."""
+    names = Names(CHANNELS, torch.arange(4))
+    for one in names.maps:
+        one.weight.data = 20 * torch.eye(4).repeat(2, 1)
+    return names.eval()
+
+
 def test_features_that_name_materials_lose_nothing() -> None:
     """Features that point along a material's direction cost little, those of the other much."""
-    scenes, names = two_materials(), Names(CHANNELS, 4)
-    for direction in names.directions:
-        direction.data = torch.eye(4)
+    scenes, names = two_materials(), perfect_names()
     right = naming(names, stages_of(scenes.materials[0]), scenes, Dice("cpu", 0))
     wrong = naming(names, stages_of(1 - scenes.materials[0]), scenes, Dice("cpu", 0))
     assert max(right) < 1e-4
@@ -43,9 +49,7 @@ def test_features_that_name_materials_lose_nothing() -> None:
 
 def test_defects_have_no_name() -> None:
     """What the features say of a defect's places doesn't count."""
-    scenes, names = two_materials(defect=True), Names(CHANNELS, 4)
-    for direction in names.directions:
-        direction.data = torch.eye(4)
+    scenes, names = two_materials(defect=True), perfect_names()
     seen = torch.where(scenes.defects[0], 3, scenes.materials[0])
     assert max(naming(names, stages_of(seen), scenes, Dice("cpu", 0))) < 1e-4
 

@@ -17,7 +17,7 @@ COUNT = 40
 @pytest.fixture(scope="module")
 def formulas() -> Formulas:
     """Enough for every kind."""
-    return drawn_formulas(COUNT, 3, "cpu")
+    return drawn_formulas(COUNT, 3)
 
 
 @pytest.fixture(scope="module")
