@@ -27,7 +27,7 @@ from calibration.pretraining.scenes import Batch, Scenes, draw_scenes
 from calibration.scorers import Material, Report
 from calibration.training import Outcome, Plan, train
 
-HASTE = 3.0
+HASTE = 0.25
 """Of what names materials: its learning rate in terms of the network's."""
 WARM_UP = 0.04
 """Share of the training."""
@@ -35,9 +35,9 @@ SETTLING = 40
 """Batches over which the statistics of the averaged network are taken at the end."""
 MOST_GAP_S = 60.0
 """A pause between two steps that is longer is no training (a machine that slept)."""
-SMALL = Batch(products=4, good=2, defective=2, side=96)
+SMALL = Batch(products=8, good=1, defective=1, side=96)
 """Pictures of a step on a CPU."""
-LARGE = Batch(products=48, good=3, defective=2, side=112)
+LARGE = Batch(products=64, good=2, defective=2, side=128)
 """Pictures of a step on a GPU."""
 STAGES = ("stage 1", "stage 2", "stage 3")
 
@@ -47,7 +47,7 @@ class Recipe:
     """All that decides the weights, but for the time."""
 
     seed: int = 0
-    materials: int = 256
+    materials: int = 64
     """Formulas that are told apart."""
     batch: Batch = SMALL
     learning_rate: float = 2e-3

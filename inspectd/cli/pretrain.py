@@ -60,7 +60,7 @@ def pretrain(
     seed: Annotated[int, typer.Option(min=0, help="Of every random choice.")] = 0,
     materials: Annotated[
         int, typer.Option(min=4, max=65_536, help="Drawn materials that are told apart.")
-    ] = 256,
+    ] = 64,
     threads: Annotated[int, typer.Option(min=0, help="Cores to use; 0: all that there are.")] = 0,
     json_file: JsonFile = None,
 ) -> None:
