@@ -1,8 +1,9 @@
 """Backbones by name or file.
 
-`load_backbone` takes ``builtin`` (no file), a known network's name (its ImageNet weights are
-fetched once from torchvision's public address and kept in the cache), a weights file
-(``.safetensors`` or ``.pth``), or ``NAME:FILE`` where the file alone doesn't say which network.
+`load_backbone` takes ``builtin`` or ``filterbank`` (the same today, no file), a known network's
+name (its ImageNet weights are fetched once from torchvision's public address and kept in the
+cache), a weights file (``.safetensors`` or ``.pth``), or ``NAME:FILE`` where the file alone doesn't
+say which network.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from calibration.backbones.builtin import is_packed, unpacked
 from calibration.backbones.filterbank import FilterBank
+from calibration.backbones.packed import is_packed, unpacked
 from calibration.backbones.resnet import SHAPES, ResNet, shape_of
 from inspectd.core.bundle import sha256_of
 from inspectd.core.errors import BackboneError
@@ -56,7 +57,7 @@ def load_backbone(spec: str, report: Report | None = None) -> Backbone:
     """Loads a backbone.
 
     Args:
-        spec: ``builtin``, a name, a file, or ``NAME:FILE``.
+        spec: ``builtin``, ``filterbank``, a name, a file, or ``NAME:FILE``.
         report: called with (bytes so far, bytes in all) while a file is downloaded.
 
     Raises:

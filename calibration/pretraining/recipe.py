@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from calibration.averaging import Averaged
-from calibration.backbones.builtin import blank_network
+from calibration.backbones.packed import blank_network
 from calibration.backbones.resnet import ResNet
 from calibration.pretraining.bank import Bank
 from calibration.pretraining.dice import Dice

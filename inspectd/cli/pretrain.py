@@ -1,4 +1,4 @@
-"""``inspectd pretrain``: a backbone from drawn pictures, made as the built-in one was."""
+"""``inspectd pretrain``: a backbone from drawn pictures and nothing else."""
 
 from __future__ import annotations
 
@@ -66,8 +66,9 @@ def pretrain(
 ) -> None:
     """Train a backbone from random weights on drawn pictures alone (for experts).
 
-    It is what made the built-in backbone; more time, or a GPU, makes a better one. The result is
-    used by calibrate --backbone FILE. Nobody's pictures and no other network's weights take part.
+    The result is used by calibrate --backbone FILE. A useful one takes hours of a whole CPU, or a
+    GPU. An interrupted training goes on with the same command and --resume. Nobody's pictures and
+    no other network's weights take part.
     """
     require_writable(json_file)
     if (out is None) == (preview is None):
@@ -116,7 +117,7 @@ def _train(
     """Trains, writes the weights, and says how it went."""
     import torch
 
-    from calibration.backbones.builtin import packed
+    from calibration.backbones.packed import packed
     from calibration.checkpoints import forget_checkpoint
     from calibration.pretraining.recipe import pretrain as trained
     from calibration.pretraining.recipe import recipe_for

@@ -8,7 +8,7 @@ backbone takes for a picture against the first reference's.
 A backbone is LABEL=SPEC with SPEC as ``--backbone`` of ``inspectd calibrate`` takes it,
 ``random:SEED`` (a ResNet-18 with random weights), or a checkpoint of ``inspectd pretrain``:
 
-    python tests/benchmarks/backbones.py --backbones builtin,random:0,filterbank,\
+    python tests/benchmarks/backbones.py --backbones mine.safetensors,random:0,filterbank,\
 ImageNet=shared/weights/resnet18_imagenet1k.safetensors --json table.json
 
 Figures found before are read from the JSON file and not measured again.
@@ -32,7 +32,7 @@ import torch
 from safetensors import safe_open
 
 from calibration.backbones import Backbone, load_backbone
-from calibration.backbones.builtin import blank_network
+from calibration.backbones.packed import blank_network
 from calibration.dataset import PreparedImages, Sample, find_good, find_labelled
 from calibration.graph import ScoringGraph
 from calibration.material import PreparedSamples, pictures_of
@@ -60,7 +60,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--backbones", default=f"builtin,random:0,filterbank,{IMAGENET}")
+    parser.add_argument("--backbones", default=f"random:0,filterbank,{IMAGENET}")
     parser.add_argument("--categories", default=",".join(CATEGORIES))
     parser.add_argument("--data", type=Path, default=SHARED / "data")
     parser.add_argument("--train", type=int, default=40, help="good pictures to learn from")

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load
 
 from calibration.backbones import load_backbone
-from calibration.backbones.builtin import blank_network, is_packed, packed, unpacked
+from calibration.backbones.packed import blank_network, is_packed, packed, unpacked
 from calibration.backbones.resnet import ResNet
 
 
