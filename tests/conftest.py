@@ -107,7 +107,7 @@ def tiny_store(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Pro
         threads=1,
     )
     scorer = scorer_named("protoad", max_prototypes=200)
-    calibrate(request, scorer, load_backbone("builtin"), store, lambda what, done, total: None)
+    calibrate(request, scorer, load_backbone("filterbank"), store, lambda what, done, total: None)
     return store
 
 

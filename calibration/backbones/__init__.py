@@ -1,8 +1,9 @@
 """Backbones by name or file.
 
-`load_backbone` takes ``builtin`` (no file), a known network's name (its ImageNet weights are
-fetched once from torchvision's public address and kept in the cache), a weights file
-(``.safetensors`` or ``.pth``), or ``NAME:FILE`` where the file alone doesn't say which network.
+`load_backbone` takes ``builtin`` or ``filterbank`` (the same today, no file), a known network's
+name (its ImageNet weights are fetched once from torchvision's public address and kept in the
+cache), a weights file (``.safetensors`` or ``.pth``), or ``NAME:FILE`` where the file alone doesn't
+say which network.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from calibration.backbones.filterbank import FilterBank
+from calibration.backbones.packed import is_packed, unpacked
 from calibration.backbones.resnet import SHAPES, ResNet, shape_of
 from inspectd.core.bundle import sha256_of
 from inspectd.core.errors import BackboneError
@@ -33,8 +35,8 @@ FILES = {
     "wide_resnet50_2": "wide_resnet50_2-95faca4d.pth",
 }
 """torchvision's file names: the eight digits begin the file's sha256."""
-BUILTIN = "builtin"
-NAMES = (BUILTIN, *SHAPES)
+BUILTIN, FILTERBANK = "builtin", "filterbank"
+NAMES = (BUILTIN, FILTERBANK, *SHAPES)
 
 Report = Callable[[int, int], None]
 Network = FilterBank | ResNet
@@ -55,18 +57,20 @@ def load_backbone(spec: str, report: Report | None = None) -> Backbone:
     """Loads a backbone.
 
     Args:
-        spec: ``builtin``, a name, a file, or ``NAME:FILE``.
+        spec: ``builtin``, ``filterbank``, a name, a file, or ``NAME:FILE``.
         report: called with (bytes so far, bytes in all) while a file is downloaded.
 
     Raises:
         BackboneError: unknown name, missing or damaged file, other network, failed download.
     """
-    if spec == BUILTIN:
+    if spec in (BUILTIN, FILTERBANK):
         bank = FilterBank().eval()
-        return Backbone(BUILTIN, bank, hashlib.sha256(save(bank.state_dict())).hexdigest())
+        return Backbone(spec, bank, hashlib.sha256(save(bank.state_dict())).hexdigest())
     name, file = _parsed(spec)
     path = file if file is not None else _downloaded(str(name), report)
     state = read_weights(path)
+    if name is None and is_packed(state):
+        return Backbone(path.stem, unpacked(state), sha256_of(path))
     shape = name or _named_by_file(path, state)
     network = ResNet(SHAPES[shape])
     _load(network, state, path, shape)

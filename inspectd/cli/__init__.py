@@ -26,6 +26,7 @@ from inspectd.cli import (
     evaluate,
     gate,
     parts,
+    pretrain,
     product,
     run,
     simulate,
@@ -47,6 +48,7 @@ COMMANDS: tuple[tuple[str, Callable[..., Any], tuple[str, ...]], ...] = (
     ("gate", gate.gate, gate.EXAMPLES),
     ("parts", parts.parts, parts.EXAMPLES),
     ("simulate", simulate.simulate, simulate.EXAMPLES),
+    ("pretrain", pretrain.pretrain, pretrain.EXAMPLES),
     ("check-config", run.check_config, run.CHECK_EXAMPLES),
     ("doctor", doctor.doctor, doctor.EXAMPLES),
 )

@@ -134,7 +134,7 @@ def _calibrated(
     )
     scorer = scorer_named("protoad", max_prototypes=PROTOTYPES)
     store = ProductStore(place / "products")
-    return calibrate(request, scorer, load_backbone("builtin"), store, report)
+    return calibrate(request, scorer, load_backbone("filterbank"), store, report)
 
 
 def _judged(line: Path, bundles: list[Bundle], wanted: int) -> tuple[list[Picture], int]:

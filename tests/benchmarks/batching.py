@@ -97,7 +97,7 @@ def feed(
 def main() -> None:
     """Prints a row per runtime, number of lanes, way of feeding and way of sharing."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--backbone", default="builtin")
+    parser.add_argument("--backbone", default="filterbank")
     parser.add_argument("--input-size", type=int, default=224)
     parser.add_argument("--prototypes", type=int, default=1000)
     parser.add_argument("--runtimes", nargs="+", default=["onnxruntime", "openvino"])

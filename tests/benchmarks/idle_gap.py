@@ -66,7 +66,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--gaps", type=int, default=12)
     parser.add_argument("--gap", type=float, default=10.0, help="seconds")
-    parser.add_argument("--backbone", default="builtin")
+    parser.add_argument("--backbone", default="filterbank")
     parser.add_argument("--input-size", type=int, default=256)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:

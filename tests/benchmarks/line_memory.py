@@ -45,7 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--parts", type=int, default=10_000)
     parser.add_argument("--rate", type=float, default=100.0)
-    parser.add_argument("--backbone", default="builtin")
+    parser.add_argument("--backbone", default="filterbank")
     parser.add_argument("--input-size", type=int, default=64)
     parser.add_argument("--side", type=int, default=1000)
     arguments = parser.parse_args()

@@ -84,7 +84,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--parts", type=int, default=400)
     parser.add_argument("--rate", type=float, default=20.0)
-    parser.add_argument("--backbone", default="builtin")
+    parser.add_argument("--backbone", default="filterbank")
     parser.add_argument("--input-size", type=int, default=128)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:

@@ -126,7 +126,7 @@ def main() -> None:
     parser.add_argument("--overlap", type=int, default=64)
     parser.add_argument("--defect", type=int, nargs=2, default=(6, 10), metavar=("FROM", "TO"))
     parser.add_argument("--pictures", type=int, nargs=2, default=(4, 5), metavar=("TRAIN", "EACH"))
-    parser.add_argument("--backbone", default="builtin")
+    parser.add_argument("--backbone", default="filterbank")
     parser.add_argument("--runtime", default="auto")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()

@@ -78,7 +78,7 @@ def _request(images: Path, holdout: Path | None = None) -> Request:
 
 
 def _calibrate(request: Request, store: ProductStore, spy: Spy | None = None) -> Bundle:
-    return calibrate(request, spy or Spy(), load_backbone("builtin"), store, lambda *_: None)
+    return calibrate(request, spy or Spy(), load_backbone("filterbank"), store, lambda *_: None)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,11 @@ def simulated(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Cali
     store, spy = ProductStore(tmp_path_factory.mktemp("store")), Spy()
     steps: list[tuple[str, int, int]] = []
     bundle = calibrate(
-        _request(tiny_data), spy, load_backbone("builtin"), store, lambda *step: steps.append(step)
+        _request(tiny_data),
+        spy,
+        load_backbone("filterbank"),
+        store,
+        lambda *step: steps.append(step),
     )
     return Calibrated(bundle, store, spy.fitted[0], steps)
 
@@ -113,7 +117,7 @@ def test_the_revision_opens_and_is_active(tiny_store: ProductStore, tiny_data: P
     assert (manifest.dataset.n_train, manifest.dataset.n_holdout_good) == (8, 4)
     assert manifest.dataset.n_holdout_defect == 4
     assert manifest.dataset.source_sizes == ((96, 96),)
-    assert manifest.recipe.backbone == "builtin"
+    assert manifest.recipe.backbone == "filterbank"
     assert manifest.recipe.options["max_prototypes"] == 200
     assert manifest.created_at.tzinfo is not None
     assert len(list(tiny_data.rglob("*.png"))) == 8 + 4 + 4 + 4
@@ -240,7 +244,7 @@ def test_golden_pictures_reproduce(tiny_store: ProductStore, runtime: str) -> No
 def test_torch_and_onnx_agree(simulated: Calibrated) -> None:
     """What was fitted and what was exported score the same pictures alike, to 1e-4."""
     bundle = simulated.bundle
-    graph = ScoringGraph(load_backbone("builtin"), simulated.fitted.head, bundle.graph.size)
+    graph = ScoringGraph(load_backbone("filterbank"), simulated.fitted.head, bundle.graph.size)
     worst = 0.0
     with open_runtime(bundle.graph, "onnxruntime", threads=1) as runtime, torch.inference_mode():
         for _, image in bundle.golden_images():

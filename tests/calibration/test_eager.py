@@ -38,11 +38,11 @@ def head_of(kind: str, channels: tuple[int, ...]) -> torch.nn.Module:
     return PublishedHead(kernels) if kind == "published" else RewrittenHead(kernels, channels, 32)
 
 
-@pytest.fixture(scope="module", params=["builtin", "resnet18"])
+@pytest.fixture(scope="module", params=["filterbank", "resnet18"])
 def backbone(request: pytest.FixtureRequest) -> Backbone:
     """Filters, or a network of random weights."""
-    if request.param == "builtin":
-        return load_backbone("builtin")
+    if request.param == "filterbank":
+        return load_backbone("filterbank")
     torch.manual_seed(0)
     network = ResNet(SHAPES["resnet18"]).eval().requires_grad_(False)
     return Backbone("resnet18", network, "0" * 64)
@@ -90,7 +90,7 @@ def test_leaving_restores_the_threads(graph: Graph) -> None:
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Graph:
     """One graph for what doesn't depend on it."""
-    backbone = load_backbone("builtin")
+    backbone = load_backbone("filterbank")
     path = tmp_path_factory.mktemp("eager") / "small.onnx"
     head = head_of("published", backbone.network.channels)
     export_onnx(ScoringGraph(backbone, head, SIZE), path)

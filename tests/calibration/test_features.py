@@ -22,7 +22,7 @@ EACH = 16 * 16
 @pytest.fixture(scope="module")
 def backbone() -> Backbone:
     """The built-in one."""
-    return load_backbone("builtin")
+    return load_backbone("filterbank")
 
 
 def _images(count: int = 6) -> list[ImageArray]:

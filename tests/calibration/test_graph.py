@@ -31,7 +31,7 @@ class Exported:
 
 
 def _module(sigma: float = SIGMA, top_pixels: int = 1) -> ScoringGraph:
-    backbone = load_backbone("builtin")
+    backbone = load_backbone("filterbank")
     channels = backbone.network.channels
     prototypes = torch.rand((70, sum(channels)), generator=torch.manual_seed(0))
     head = RewrittenHead(torch.nn.functional.normalize(prototypes), channels, 32)

@@ -47,7 +47,7 @@ def exported(backbone: Backbone, head: str, path: Path) -> onnx.ModelProto:
 def model(tmp_path_factory: pytest.TempPathFactory) -> onnx.ModelProto:
     """A sound graph."""
     path = tmp_path_factory.mktemp("lint") / "model.onnx"
-    return exported(load_backbone("builtin"), "rewritten", path)
+    return exported(load_backbone("filterbank"), "rewritten", path)
 
 
 def untrained(name: str) -> Backbone:
@@ -56,10 +56,10 @@ def untrained(name: str) -> Backbone:
 
 
 @pytest.mark.parametrize("head", HEADS)
-@pytest.mark.parametrize("backbone", ["builtin", "resnet18", "resnet50"])
+@pytest.mark.parametrize("backbone", ["filterbank", "resnet18", "resnet50"])
 def test_every_exported_graph_is_portable(backbone: str, head: str, tmp_path: Path) -> None:
     """Each kind of backbone with each head."""
-    network = load_backbone("builtin") if backbone == "builtin" else untrained(backbone)
+    network = load_backbone("filterbank") if backbone == "filterbank" else untrained(backbone)
     assert lint(exported(network, head, tmp_path / "model.onnx")) == []
 
 
@@ -149,7 +149,7 @@ def test_tensorrt_rtx_builds_it(target: str, head: str, tmp_path: Path) -> None:
     if not devices:
         pytest.skip("the plug-in sees no GPU, and Python can't describe one to it")
     path = tmp_path / "model.onnx"
-    exported(load_backbone("builtin"), head, path)
+    exported(load_backbone("filterbank"), head, path)
     options = onnxruntime.SessionOptions()
     options.add_provider_for_devices(devices[:1], {"nv_target_sm": target})
     compiled = tmp_path / "compiled.onnx"

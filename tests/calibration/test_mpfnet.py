@@ -38,7 +38,7 @@ def _defective(seed: int) -> Labelled:
 @pytest.fixture(scope="module")
 def backbone() -> Backbone:
     """The built-in one."""
-    return load_backbone("builtin")
+    return load_backbone("filterbank")
 
 
 @pytest.fixture(scope="module")

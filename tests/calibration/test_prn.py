@@ -44,7 +44,7 @@ def material(tiny_data: Path) -> Material:
 
 def _fit(material: Material, seed: int = 0, **options: Any) -> Fitted:
     scorer = PRNScorer(**{**QUICK, **options})
-    return scorer.fit(material, load_backbone("builtin"), seed, lambda *_: None)
+    return scorer.fit(material, load_backbone("filterbank"), seed, lambda *_: None)
 
 
 def _weights(fitted: Fitted) -> torch.Tensor:
@@ -76,7 +76,7 @@ def test_a_resumed_fit_goes_on_as_if_never_interrupted(
 ) -> None:
     """Stopped after two of three steps and resumed, it gives the weights of an unbroken one."""
     kept = replace(material, folder=tmp_path, request="one")
-    backbone = load_backbone("builtin")
+    backbone = load_backbone("filterbank")
 
     def interrupt(what: str, done: int, total: int) -> None:
         if what.startswith("training") and done == 2:
@@ -118,7 +118,7 @@ def test_without_seen_defects_it_learns_from_simulated_ones(material: Material) 
 
 def test_the_backbone_stays_as_it_is(material: Material) -> None:
     """It is frozen (section 4.1)."""
-    backbone = load_backbone("builtin")
+    backbone = load_backbone("filterbank")
     before = {name: tensor.clone() for name, tensor in backbone.network.state_dict().items()}
     PRNScorer(**QUICK).fit(material, backbone, 0, lambda *_: None)
     after = backbone.network.state_dict()
@@ -143,7 +143,7 @@ def test_a_revision_learns_from_half_of_the_masked_defects(tiny_data: Path, tmp_
     masked = sum(one.is_defect and one.mask is not None for one in found)
     scorer = scorer_named("prn", **QUICK)
     bundle = calibrate(
-        request, scorer, load_backbone("builtin"), ProductStore(tmp_path), lambda *_: None
+        request, scorer, load_backbone("filterbank"), ProductStore(tmp_path), lambda *_: None
     )
     assert bundle.manifest.recipe.options == scorer.options()
     defects = sum(one.is_defect for one in found)

@@ -183,7 +183,7 @@ def test_a_fit_keeps_its_bounds(head: str) -> None:
     scorer = ProtoAD(max_prototypes=60, max_patches=500, head=head)
     done: list[str] = []
     fitted = scorer.fit(
-        Material(_images()), load_backbone("builtin"), 0, lambda what, *_: done.append(what)
+        Material(_images()), load_backbone("filterbank"), 0, lambda what, *_: done.append(what)
     )
     assert fitted.facts["patches"] == "500 of 84 channels"
     assert int(fitted.facts["prototypes"]) < 60
@@ -196,7 +196,7 @@ def test_a_fit_keeps_its_bounds(head: str) -> None:
 def test_a_fit_is_repeatable() -> None:
     """The same pictures and seed give the same unit prototypes; another seed gives others."""
     scorer = ProtoAD(max_prototypes=60, max_patches=500, head="published")
-    backbone = load_backbone("builtin")
+    backbone = load_backbone("filterbank")
     first, again, other = (
         next(scorer.fit(Material(_images()), backbone, seed, lambda *_: None).head.parameters())[
             ..., 0, 0

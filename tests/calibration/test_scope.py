@@ -67,7 +67,7 @@ def _make(
     request = Request("part", images, holdout, sides, None, 0, "onnxruntime", 1, framing=framing)
     store = ProductStore(folder / "products")
     scorer = scorer_named("protoad", max_prototypes=prototypes, max_patches=4000)
-    bundle = calibrate(request, scorer, load_backbone("builtin"), store, lambda *_: None)
+    bundle = calibrate(request, scorer, load_backbone("filterbank"), store, lambda *_: None)
     return Made(bundle, store, images)
 
 
@@ -224,7 +224,7 @@ def test_simulated_defects_are_placed_where_they_count(fabric: Path, tmp_path: P
 def test_no_seam_shows_in_the_map_of_a_real_model(fabric: Path) -> None:
     """The map of tiles is that of one large graph within its noise, at seams as elsewhere."""
     images = [read_image(fabric / "train" / "good" / f"{i}.png")[:192, :192] for i in range(4)]
-    backbone = load_backbone("builtin")
+    backbone = load_backbone("filterbank")
     scorer = scorer_named("protoad", max_prototypes=100, max_patches=2000)
     head = scorer.fit(Material(images[:3]), backbone, 0, lambda *_: None).head
     tiles = Tiling(size=(96, 96), overlap=48)

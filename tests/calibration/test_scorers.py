@@ -65,7 +65,7 @@ def made(
     bundle = calibrate(
         wish,
         scorer_named(name, **QUICK.get(name, {})),
-        load_backbone("builtin"),
+        load_backbone("filterbank"),
         ProductStore(tmp_path_factory.mktemp(name)),
         lambda *step: steps.append(step),
     )

@@ -23,7 +23,7 @@ SIZE = (64, 96)
 
 def make(folder: Path) -> None:
     """Writes the files."""
-    backbone = load_backbone("builtin")
+    backbone = load_backbone("filterbank")
     channels = backbone.network.channels
     prototypes = torch.rand((70, sum(channels)), generator=torch.manual_seed(0))
     head = RewrittenHead(torch.nn.functional.normalize(prototypes), channels, 40)

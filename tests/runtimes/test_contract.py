@@ -47,7 +47,7 @@ class Exported:
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """Built-in backbone, 300 prototypes in two tiles, upsampling, smoothing: all there is."""
-    backbone = load_backbone("builtin")
+    backbone = load_backbone("filterbank")
     channels = backbone.network.channels
     prototypes = torch.rand((300, sum(channels)), generator=torch.manual_seed(0))
     prototypes = torch.nn.functional.normalize(prototypes)

@@ -88,7 +88,7 @@ def test_the_same_step_draws_the_same_batch() -> None:
 
 def test_frozen_stages_are_the_backbones() -> None:
     """Three maps, without gradients; a tensor that can be trained on."""
-    stages = Frozen(load_backbone("builtin").network, "cpu").stages(_pictures(2))
+    stages = Frozen(load_backbone("filterbank").network, "cpu").stages(_pictures(2))
     assert [stage.shape[2] for stage in stages] == [16, 8, 4]
     assert not any(stage.requires_grad or stage.is_inference() for stage in stages)
 

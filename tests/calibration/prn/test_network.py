@@ -113,7 +113,7 @@ def test_a_few_steps_on_a_tiny_set_lower_the_loss() -> None:
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[ScoringGraph, Path]:
     """A small PRN on the built-in backbone, with batch statistics, exported once."""
-    backbone = load_backbone("builtin")
+    backbone = load_backbone("filterbank")
     network = _head(backbone.network.channels)
     torch.manual_seed(3)
     for layer in network.modules():
