@@ -41,8 +41,7 @@ lint: $(TEST_STAMP) ## ruff and import-linter
 	$(VENV)/bin/lint-imports
 
 types: $(TEST_STAMP) ## mypy
-	$(VENV)/bin/mypy inspectd/core inspectd/pipeline inspectd/acquisition inspectd/cameras \
-		inspectd/daemon calibration/scorers
+	$(VENV)/bin/mypy inspectd calibration
 
 schema: venv ## writes the committed JSON schemas anew
 	$(VENV)/bin/python -m inspectd.core.schema
