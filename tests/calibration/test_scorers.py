@@ -126,9 +126,10 @@ def test_an_option_of_another_scorer_is_refused() -> None:
 
 
 def test_a_trained_scorer_says_how_it_went(made: Made) -> None:
-    """Curves in the report and a remark on how the weights were chosen; else neither."""
+    """Curves in the report and, where looks were compared, a remark on the choice; else neither."""
     page = (made.bundle.path / "report.html").read_text()
     is_trained = "training (steps)" in {what for what, _, _ in made.steps}
     assert is_trained == ('id="training"' in page)
     remarks = " ".join(made.bundle.manifest.remarks)
-    assert is_trained == ("flatter a little" in remarks)
+    is_chosen = is_trained and "the best of 1:" not in page
+    assert is_chosen == ("flatter a little" in remarks)

@@ -434,6 +434,16 @@ class Station:
         self.process.kill()
         self.process.wait()
 
+    def pause(self) -> None:
+        """It does nothing until `resume`."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """After `pause`."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
+
     def close(self) -> None:
         """Ends whatever runs."""
         if self.process is not None:
