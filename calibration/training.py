@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 from statistics import fmean
 from time import monotonic
 from typing import Literal, Protocol
@@ -138,8 +140,7 @@ class _Run:
         """One step; mixed precision on a GPU that has bfloat16."""
         device = next(self.course.model.parameters()).device.type
         rng = np.random.default_rng((seed, self.step))
-        is_mixed = device == "cuda" and torch.cuda.is_bf16_supported()
-        with torch.autocast(device, torch.bfloat16, enabled=is_mixed):
+        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda" and is_mixed(device)):
             parts = self.course.losses(self.step, rng)
         total = torch.stack([part.float() for part in parts.values()]).sum()
         if not torch.isfinite(total):
@@ -346,6 +347,15 @@ def device_named(name: str) -> str:
     if name == "cuda" and not has_gpu:
         raise ConfigError("no CUDA device is usable here; pass --device cpu, or auto")
     return "cuda" if has_gpu and name != "cpu" else "cpu"
+
+
+@cache
+def is_mixed(device: str) -> bool:
+    """Whether bfloat16 is faster than float32 there."""
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    about = Path("/proc/cpuinfo")
+    return about.is_file() and "avx512_bf16" in about.read_text()
 
 
 def _found(material: Material) -> Checkpoint:

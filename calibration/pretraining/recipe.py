@@ -25,7 +25,7 @@ from calibration.pretraining.formulas import CURVES, drawn_formulas
 from calibration.pretraining.losses import Names, Stages, naming, telling
 from calibration.pretraining.scenes import Batch, Scenes, draw_scenes
 from calibration.scorers import Material, Report
-from calibration.training import Outcome, Plan, train
+from calibration.training import Outcome, Plan, is_mixed, train
 
 HASTE = 0.25
 """Of what names materials: its learning rate in terms of the network's."""
@@ -161,7 +161,7 @@ class Pretraining:
         mean = torch.tensor(network.mean, device=self.device)[:, None, None]
         std = torch.tensor(network.std, device=self.device)[:, None, None]
         pictures = (scenes.pictures.flatten(0, 1) - mean) / std
-        with torch.autocast(self.device, torch.bfloat16, enabled=is_quick_in_half(self.device)):
+        with torch.autocast(self.device, torch.bfloat16, enabled=is_mixed(self.device)):
             stages: Stages = network(pictures.contiguous(memory_format=torch.channels_last))
         return stages
 
@@ -207,10 +207,3 @@ def initialised(network: ResNet) -> ResNet:
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     return network
-
-
-def is_quick_in_half(device: str) -> bool:
-    """Whether bfloat16 saves time there."""
-    if device == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

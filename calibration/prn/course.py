@@ -8,7 +8,6 @@ rate, they need not know when the training will end.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +22,7 @@ from calibration.prn.losses import LAMBDA, focal_loss, smooth_loss
 from calibration.prn.network import PRN, residuals_of
 from calibration.prototypes import Prototypes
 from calibration.scorers import Labelled
+from calibration.training import is_mixed
 from inspectd.core.records import ImageArray, MapArray, MaskArray
 
 JUDGED = 64
@@ -115,14 +115,6 @@ def evenly(holdout: Sequence[Labelled], limit: int = JUDGED) -> list[Labelled]:
         spread = np.linspace(0, len(places) - 1, min(limit // 2, len(places)), dtype=int)
         found += [holdout[places[at]] for at in spread]
     return found
-
-
-def is_mixed(device: str) -> bool:
-    """Whether bfloat16 is faster than float32 there."""
-    if device == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
-    about = Path("/proc/cpuinfo")
-    return about.is_file() and "avx512_bf16" in about.read_text()
 
 
 def _mask(normal: int, masks: Sequence[MaskArray]) -> torch.Tensor:

@@ -30,13 +30,13 @@ from calibration.anomalies import AnomalyGenerator, FolderTextures, Kind, Proced
 from calibration.averaging import Averaged
 from calibration.backbones import Backbone, Network
 from calibration.features import HalfArray, cached_maps
-from calibration.prn.course import PRNCourse, is_mixed
+from calibration.prn.course import PRNCourse
 from calibration.prn.examples import Anomalies, Frozen, Shares, kinds_named, seen_defects
 from calibration.prn.network import PRN, Head, modules_named, stage_sizes
 from calibration.prototypes import Prototypes, Residual, cluster_rows, prototype_count
 from calibration.scorers import Fitted, Material, Option, Report
 from calibration.trained import curves_of, facts_of, remarks_of
-from calibration.training import Plan, train
+from calibration.training import Plan, is_mixed, train
 from inspectd.core.errors import ConfigError
 
 TOP_SHARE = 100 / 256**2
